@@ -1,0 +1,103 @@
+# The verbs of the project. `make` alone lists them.
+#
+# Every verb does its own set-up. Settings are variables: `make demo ONCE=1`, `make bench QUICK=1`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+CARGO_DENY_VERSION := 0.20.2
+# Options for cargo's test runner, as in `make test TESTS=reload`.
+TESTS ?=
+
+.PHONY: help
+help: ## list the verbs
+	@echo "Holdfast: make VERB [SETTING=value]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: compiler ## install what building and checking needs (C compiler, rustfmt, clippy, cargo-deny)
+	@for part in rustfmt clippy; do \
+	    tool=$$part; [ $$part = clippy ] && tool=cargo-clippy; \
+	    command -v $$tool >/dev/null || rustup component add $$part \
+	        || echo "setup: $$part could not be installed; \`make check\` will need it."; \
+	done
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    echo "setup: $$($(CARGO) deny --version) is there."; \
+	else \
+	    echo "setup: compiling cargo-deny $(CARGO_DENY_VERSION); this takes several minutes."; \
+	    $(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION) \
+	        || echo "setup: cargo-deny could not be installed; \`make check\` will go on without it."; \
+	fi
+
+# aws-lc-sys compiles C and needs nothing else on Linux: no cmake, no Go, no bindgen.
+.PHONY: compiler
+compiler:
+	@if ! command -v $(CARGO) >/dev/null; then \
+	    echo "Rust is missing: see https://rustup.rs"; exit 1; \
+	fi
+	@if ! echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo "setup: installing a C compiler."; \
+	        apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	            apt-get install -y -q --no-install-recommends gcc libc6-dev; \
+	    else \
+	        echo "setup: a C compiler is missing and installing one needs root:" \
+	            "sudo apt-get install gcc libc6-dev"; \
+	    fi; \
+	fi
+
+.PHONY: build
+build: compiler ## build frps and frpc (release, into target/release)
+	$(CARGO) build --release --locked -p frps -p frpc
+	@ls -lh target/release/frps target/release/frpc
+
+.PHONY: demo
+demo: compiler ## show a tunnel at work on this machine until Ctrl-C (ONCE=1: check it and end)
+	@echo "demo: building frps, frpc and the demo; the first time takes a few minutes."
+	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin demo
+	@ONCE='$(ONCE)' target/release/demo
+
+.PHONY: test
+test: compiler ## run all tests (FULL=1: the big transfers too; TESTS=name: only those)
+	@# The tests of netem-tests run the built programs, so these come first.
+	$(CARGO) build --locked -p frps -p frpc
+	$(CARGO) test --locked --workspace --doc -- $(TESTS)
+	HOLDFAST_FULL='$(FULL)' $(CARGO) test --locked --workspace --lib --bins --tests -- $(TESTS)
+
+.PHONY: check
+check: lint ## format, lints and the fast tests; a commit passes it
+	$(CARGO) test --locked --workspace --lib --bins
+
+.PHONY: lint
+lint: compiler ## format, clippy and cargo-deny only
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(CARGO) deny --offline --log-level error check bans licenses sources; \
+	else \
+	    echo; \
+	    echo "***  NOT CHECKED: licences, bans and sources. cargo-deny is not installed (make setup).  ***"; \
+	    echo; \
+	fi
+
+.PHONY: advisories
+advisories: ## ask the RustSec database about the dependencies (needs the network)
+	$(CARGO) deny check advisories
+
+.PHONY: bench
+bench: compiler ## measure on loopback and write docs/benchmarks.md (QUICK=1, ONLY=name, FRP_PEER_DIR=dir)
+	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
+	@QUICK='$(QUICK)' ONLY='$(ONLY)' target/release/bench
+
+.PHONY: peer
+peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; FULL=1: 1 GiB each way)
+	@if [ ! -x "$${FRP_PEER_DIR:-}/frps" ] || [ ! -x "$${FRP_PEER_DIR:-}/frpc" ]; then \
+	    echo "FRP_PEER_DIR must name a directory with frp's frps and frpc in it."; exit 1; \
+	fi
+	$(CARGO) build --release --locked -p frps -p frpc
+	HOLDFAST_FULL='$(FULL)' HOLDFAST_BIN_DIR="$$PWD/target/release" \
+	    $(CARGO) test --locked -p netem-tests --test peer -- --nocapture $(TESTS)
