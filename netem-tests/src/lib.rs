@@ -1,1 +1,39 @@
-//! placeholder
+//! Runs the built programs against each other and against Go frp, and measures them.
+//!
+//! Nothing of Holdfast is linked in here: what is under test are two executables, their
+//! configuration files, their logs and their sockets. A test reads like this:
+//!
+//! 1. [`Programs`] says whose `frps` and `frpc` are meant,
+//! 2. [`PairBuilder`] writes both configurations for a [`Link`] and a list of [`Proxy`]s and
+//!    starts the two, with a [`Service`] behind them,
+//! 3. [`traffic`] sends numbered or checksummed bytes through the tunnel as a user would,
+//! 4. dropping the [`Pair`] kills what was started; when the test fails, the logs are printed.
+//!
+//! Everything waits for an event (a log line, a connect, a reply) with [`PATIENCE`] as its bound.
+
+mod certificates;
+mod data;
+mod link;
+mod pair;
+mod ports;
+mod process;
+mod programs;
+mod proxy;
+mod service;
+pub mod traffic;
+
+use std::time::Duration;
+
+pub use certificates::Certificates;
+pub use data::Pattern;
+pub use link::{Link, Mux, Tls, Wire};
+pub use pair::{Pair, PairBuilder};
+pub use ports::free_port;
+pub use process::Process;
+pub use programs::Programs;
+pub use proxy::{Proxy, ProxyKind};
+pub use service::{Op, Service, UdpEcho};
+
+/// How long anything may take before it counts as failed. Far above what is needed, because a
+/// machine that also compiles is slow; no test waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(30);

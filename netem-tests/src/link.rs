@@ -1,0 +1,103 @@
+//! How the two programs are connected: the matrix that every proxy type is tested on.
+
+use std::fmt;
+
+/// frp's wire protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// The default of frp.
+    V1,
+    /// Asked for by `transport.wireProtocol`.
+    V2,
+}
+
+/// How the carrier is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// As frp does it when nothing is configured: on, with a certificate that nobody checks.
+    Default,
+    /// Off.
+    Off,
+    /// Both ends show a certificate and check the other's.
+    Mutual,
+}
+
+/// Whether all streams share one connection (`transport.tcpMux`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mux {
+    /// All streams in one connection.
+    On,
+    /// A connection for each stream.
+    Off,
+}
+
+/// One way of connecting the two programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The wire protocol.
+    pub wire: Wire,
+    /// The encryption.
+    pub tls: Tls,
+    /// The multiplexing.
+    pub mux: Mux,
+}
+
+impl Link {
+    /// What two programs use that are told nothing.
+    pub const DEFAULT: Self = Self {
+        wire: Wire::V1,
+        tls: Tls::Default,
+        mux: Mux::On,
+    };
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.wire {
+            Wire::V1 => "wire v1, ",
+            Wire::V2 => "wire v2, ",
+        })?;
+        f.write_str(match self.tls {
+            Tls::Default => "TLS by default, ",
+            Tls::Off => "no TLS, ",
+            Tls::Mutual => "mutual TLS, ",
+        })?;
+        f.write_str(match self.mux {
+            Mux::On => "multiplexed",
+            Mux::Off => "a connection per stream",
+        })
+    }
+}
+
+/// Makes a test of `$check` (a function that takes a [`Link`]) on each of the twelve links.
+#[macro_export]
+macro_rules! on_every_link {
+    ($check:path) => {
+        $crate::on_every_link! { $check;
+            wire_v1_with_default_tls_multiplexed:    V1 Default On,
+            wire_v1_with_default_tls_unmultiplexed:  V1 Default Off,
+            wire_v1_without_tls_multiplexed:         V1 Off     On,
+            wire_v1_without_tls_unmultiplexed:       V1 Off     Off,
+            wire_v1_with_mutual_tls_multiplexed:     V1 Mutual  On,
+            wire_v1_with_mutual_tls_unmultiplexed:   V1 Mutual  Off,
+            wire_v2_with_default_tls_multiplexed:    V2 Default On,
+            wire_v2_with_default_tls_unmultiplexed:  V2 Default Off,
+            wire_v2_without_tls_multiplexed:         V2 Off     On,
+            wire_v2_without_tls_unmultiplexed:       V2 Off     Off,
+            wire_v2_with_mutual_tls_multiplexed:     V2 Mutual  On,
+            wire_v2_with_mutual_tls_unmultiplexed:   V2 Mutual  Off,
+        }
+    };
+    ($check:path; $($name:ident: $wire:ident $tls:ident $mux:ident,)+) => {
+        $(
+            #[test]
+            fn $name() {
+                $check($crate::Link {
+                    wire: $crate::Wire::$wire,
+                    tls: $crate::Tls::$tls,
+                    mux: $crate::Mux::$mux,
+                });
+            }
+        )+
+    };
+}

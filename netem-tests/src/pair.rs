@@ -1,0 +1,264 @@
+//! A server and a client with a service behind them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::{
+    Certificates, Link, Mux, Process, Programs, Proxy, ProxyKind, Tls, Wire, free_port, traffic,
+};
+
+/// What a pair will be: whose programs, connected how, with which proxies.
+#[derive(Debug)]
+pub struct PairBuilder {
+    server: Programs,
+    client: Programs,
+    link: Link,
+    proxies: Vec<Proxy>,
+    server_options: String,
+    client_options: String,
+}
+
+impl PairBuilder {
+    /// A pair of `server`'s frps and `client`'s frpc with frp's default link.
+    pub fn new(server: &Programs, client: &Programs) -> Self {
+        Self {
+            server: server.clone(),
+            client: client.clone(),
+            link: Link::DEFAULT,
+            proxies: Vec::new(),
+            server_options: String::new(),
+            client_options: String::new(),
+        }
+    }
+
+    /// Connects the two over `link`.
+    pub fn link(mut self, link: Link) -> Self {
+        self.link = link;
+        self
+    }
+
+    /// Adds a proxy.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxies.push(proxy);
+        self
+    }
+
+    /// Adds proxies.
+    pub fn proxies(mut self, proxies: impl IntoIterator<Item = Proxy>) -> Self {
+        self.proxies.extend(proxies);
+        self
+    }
+
+    /// Adds a line to the server's configuration.
+    pub fn server_option(mut self, line: &str) -> Self {
+        push_line(&mut self.server_options, line);
+        self
+    }
+
+    /// Adds a line to the client's configuration.
+    pub fn client_option(mut self, line: &str) -> Self {
+        push_line(&mut self.client_options, line);
+        self
+    }
+
+    /// Starts both, and returns once every proxy runs and every visitor listens.
+    pub fn start(self) -> Result<Pair> {
+        let mut pair = self.start_server()?;
+        pair.start_client()?;
+        Ok(pair)
+    }
+
+    /// Writes both configurations and starts only the server.
+    pub fn start_server(self) -> Result<Pair> {
+        let dir = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
+        let bind_port = free_port()?;
+        let admin_port = free_port()?;
+        let (server_tls, client_tls) = tls_lines(self.link.tls, dir.path())?;
+        let mux = match self.link.mux {
+            Mux::On => "",
+            Mux::Off => "transport.tcpMux = false\n",
+        };
+        let wire = match self.link.wire {
+            Wire::V1 => "",
+            Wire::V2 => "transport.wireProtocol = \"v2\"\n",
+        };
+        let server_toml = format!(
+            "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{COMMON_LINES}{mux}{server_tls}{}",
+            self.server_options
+        );
+        let client_toml = format!(
+            "serverAddr = \"127.0.0.1\"\nserverPort = {bind_port}\nloginFailExit = false\n\
+             webServer.port = {admin_port}\n{COMMON_LINES}{mux}{wire}{client_tls}{}",
+            self.client_options
+        );
+        let pair = Pair {
+            server_path: write(dir.path(), "frps.toml", &server_toml)?,
+            client_path: dir.path().join("frpc.toml"),
+            server: None,
+            client: None,
+            server_programs: self.server,
+            client_programs: self.client,
+            proxies: Vec::new(),
+            client_toml,
+            dir,
+        };
+        pair.with_server(self.proxies)
+    }
+}
+
+/// A running server and client. Dropping it ends both and removes their files.
+#[derive(Debug)]
+pub struct Pair {
+    // The programs end before the directory goes in which they run: fields drop in this order.
+    server: Option<Process>,
+    client: Option<Process>,
+    server_programs: Programs,
+    client_programs: Programs,
+    server_path: PathBuf,
+    client_path: PathBuf,
+    proxies: Vec<Proxy>,
+    client_toml: String,
+    dir: TempDir,
+}
+
+impl Pair {
+    /// Starts the server and waits until it listens.
+    pub fn start_server(&mut self) -> Result<()> {
+        let config = path_text(&self.server_path)?;
+        let program = self.server_programs.frps();
+        let server = Process::start("frps", program, &["-c", config], self.dir.path())?;
+        server.wait_for_line("frps started successfully")?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Starts the client and waits until every proxy runs and every visitor listens.
+    pub fn start_client(&mut self) -> Result<()> {
+        self.spawn_client()?;
+        let client = self.client()?;
+        for proxy in &self.proxies {
+            client.wait_for_line(&format!("[{}] start proxy success", proxy.name))?;
+            if proxy.kind == ProxyKind::Stcp {
+                traffic::wait_for_port(proxy.user_port, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the client and waits for nothing.
+    pub fn spawn_client(&mut self) -> Result<()> {
+        let config = path_text(&self.client_path)?;
+        let program = self.client_programs.frpc();
+        let client = Process::start("frpc", program, &["-c", config], self.dir.path())?;
+        self.client = Some(client);
+        Ok(())
+    }
+
+    /// Ends the server as a crash would.
+    pub fn kill_server(&mut self) {
+        self.server = None;
+    }
+
+    /// Ends the client as a crash would.
+    pub fn kill_client(&mut self) {
+        self.client = None;
+    }
+
+    /// Writes the client's configuration anew, with `proxies` in the place of those it had.
+    pub fn configure(&mut self, proxies: Vec<Proxy>) -> Result<()> {
+        self.proxies = proxies;
+        for proxy in &mut self.proxies {
+            if proxy.user_port == 0 {
+                proxy.user_port = free_port()?;
+            }
+        }
+        let mut toml = self.client_toml.clone();
+        for proxy in &self.proxies {
+            proxy.write_toml(&mut toml)?;
+        }
+        fs::write(&self.client_path, toml).context("cannot write the client's configuration")
+    }
+
+    /// Puts `text` in the place of the client's configuration.
+    pub fn write_client_file(&self, text: &str) -> Result<()> {
+        fs::write(&self.client_path, text).context("cannot write the client's configuration")
+    }
+
+    /// Runs `frpc` with `command` (`reload`, `status`, ...) and the client's configuration.
+    pub fn frpc(&self, command: &str) -> Result<(ExitStatus, String)> {
+        let config = path_text(&self.client_path)?;
+        Process::run(
+            self.client_programs.frpc(),
+            &[command, "-c", config],
+            self.dir.path(),
+        )
+    }
+
+    /// Returns the port at which users reach the proxy `name`.
+    pub fn port(&self, name: &str) -> Result<u16> {
+        let proxy = self.proxies.iter().find(|proxy| proxy.name == name);
+        Ok(proxy.with_context(|| format!("no proxy {name}"))?.user_port)
+    }
+
+    /// Returns the running server.
+    pub fn server(&self) -> Result<&Process> {
+        self.server.as_ref().context("the server is not running")
+    }
+
+    /// Returns the running client.
+    pub fn client(&self) -> Result<&Process> {
+        self.client.as_ref().context("the client is not running")
+    }
+
+    /// Returns the running client, to wait for its end.
+    pub fn client_mut(&mut self) -> Result<&mut Process> {
+        self.client.as_mut().context("the client is not running")
+    }
+
+    fn with_server(mut self, proxies: Vec<Proxy>) -> Result<Self> {
+        self.configure(proxies)?;
+        self.start_server()?;
+        Ok(self)
+    }
+}
+
+/// Returns what the configurations of server and client say about TLS.
+fn tls_lines(tls: Tls, dir: &Path) -> Result<(String, String)> {
+    Ok(match tls {
+        Tls::Default => (String::new(), String::new()),
+        Tls::Off => (String::new(), "transport.tls.enable = false\n".to_owned()),
+        Tls::Mutual => {
+            let certificates = Certificates::write(dir)?;
+            let client = format!(
+                "{}transport.tls.serverName = \"{}\"\n",
+                certificates.toml("client"),
+                Certificates::SERVER_NAME
+            );
+            (certificates.toml("server"), client)
+        }
+    })
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = dir.join(name);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+fn path_text(path: &Path) -> Result<&str> {
+    path.to_str()
+        .context("the temporary directory is not UTF-8")
+}
+
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// What both configurations say in every test.
+const COMMON_LINES: &str = "auth.token = \"a token for tests\"\nlog.level = \"debug\"\n\
+                            log.disablePrintColor = true\n";
