@@ -7,6 +7,12 @@
 //!
 //! `tests/contract.rs` is the list of promises; every transport runs it.
 
+mod ended;
+pub mod info;
+pub mod mux;
+mod read_buffer;
+pub mod single;
+
 use std::fmt;
 use std::future::Future;
 use std::io;

@@ -1,0 +1,67 @@
+//! What a carrier has to be told about the byte stream under it.
+//!
+//! Whoever connects or accepts the byte stream knows its addresses, its TLS session and its place
+//! among the half-open connections. The carrier that is put on top keeps these and answers with
+//! them; it learns nothing else about what it runs over.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::{ExportError, TransportKind};
+
+/// The byte stream under a carrier.
+pub trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Exports keying material of the TLS session under a carrier (RFC 5705, RFC 8446 section 7.5).
+pub trait Exporter: Send + Sync {
+    /// Fills `out`. See [`crate::Carrier::export_keying_material`].
+    fn export(&self, out: &mut [u8], label: &[u8], context: &[u8]) -> Result<(), ExportError>;
+}
+
+/// What is known of a byte stream when a carrier is put on top of it.
+pub struct CarrierInfo {
+    /// The transport that the carrier says it belongs to.
+    pub kind: TransportKind,
+    /// This end's address, where there is one.
+    pub local_addr: Option<SocketAddr>,
+    /// The peer's address: that of the proxy in between, if there is one.
+    pub peer_addr: SocketAddr,
+    /// The keys of the TLS session, if there is one.
+    pub exporter: Option<Arc<dyn Exporter>>,
+    /// Present on carriers of strangers: the carrier keeps to the bounds for strangers and holds
+    /// this place among the half-open ones until it is admitted or closed. `None`: no such bounds
+    /// (a dialled carrier).
+    pub admission: Option<Box<dyn Send + Sync>>,
+    /// Makes the end of the byte stream abrupt, where that can be had (`SO_LINGER` 0 on TCP), so
+    /// that the peer sees an error and not an end. Called once, just before the stream is dropped.
+    pub abort: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl CarrierInfo {
+    /// The least there is to say: no TLS, no admission.
+    pub fn new(kind: TransportKind, peer_addr: SocketAddr) -> Self {
+        Self {
+            kind,
+            local_addr: None,
+            peer_addr,
+            exporter: None,
+            admission: None,
+            abort: None,
+        }
+    }
+}
+
+impl fmt::Debug for CarrierInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CarrierInfo")
+            .field("kind", &self.kind)
+            .field("local_addr", &self.local_addr)
+            .field("peer_addr", &self.peer_addr)
+            .field("tls", &self.exporter.is_some())
+            .field("stranger", &self.admission.is_some())
+            .finish_non_exhaustive()
+    }
+}
