@@ -16,5 +16,7 @@ pub mod relay;
 pub mod session;
 pub mod state;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod transform;
 pub mod work;

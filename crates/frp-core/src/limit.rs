@@ -6,12 +6,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use transports::{BoxStream, Class, Stream};
 
 /// A token bucket that holds one second's worth of bytes.
@@ -32,8 +32,14 @@ impl RateLimiter {
     /// Returns a full bucket that refills with `bytes_per_second` (at least 1).
     pub fn new(bytes_per_second: u64) -> Self {
         let bytes_per_second = bytes_per_second.max(1);
-        let bucket = Bucket { tokens: as_f64(bytes_per_second), updated: Instant::now() };
-        Self { bytes_per_second, bucket: Mutex::new(bucket) }
+        let bucket = Bucket {
+            tokens: as_f64(bytes_per_second),
+            updated: Instant::now(),
+        };
+        Self {
+            bytes_per_second,
+            bucket: Mutex::new(bucket),
+        }
     }
 
     /// The most bytes that should pass in one go, so that the flow is even.
@@ -61,7 +67,10 @@ impl RateLimiter {
 /// Keeps a wait within what timers can express, whatever the rate.
 const MAX_WAIT_SECS: f64 = 3600.0;
 
-#[expect(clippy::cast_precision_loss, reason = "rates and sizes are far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "rates and sizes are far below 2^53"
+)]
 fn as_f64(n: u64) -> f64 {
     n as f64
 }
@@ -77,7 +86,12 @@ pub struct LimitedStream {
 impl LimitedStream {
     /// Puts `limiter` around `inner`.
     pub fn new(inner: BoxStream, limiter: Arc<RateLimiter>) -> Self {
-        Self { inner, limiter, read_wait: None, write_wait: None }
+        Self {
+            inner,
+            limiter,
+            read_wait: None,
+            write_wait: None,
+        }
     }
 
     fn charge(limiter: &RateLimiter, n: usize) -> Option<Pin<Box<Sleep>>> {
@@ -96,7 +110,9 @@ fn poll_wait(wait: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<(
 
 impl fmt::Debug for LimitedStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimitedStream").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("LimitedStream")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,7 +193,8 @@ impl AsyncWrite for LimitedStream {
 #[cfg(test)]
 mod tests {
     use super::RateLimiter;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     #[test]
     fn a_full_bucket_lets_one_second_of_bytes_pass_at_once() {
@@ -196,7 +213,10 @@ mod tests {
 
         let wait = limiter.take(0, start + Duration::from_secs(1));
         assert_eq!(wait, Duration::from_secs(1), "2000 of credit, 1000 paid");
-        assert_eq!(limiter.take(1000, start + Duration::from_secs(3)), Duration::ZERO);
+        assert_eq!(
+            limiter.take(1000, start + Duration::from_secs(3)),
+            Duration::ZERO
+        );
     }
 
     #[test]

@@ -60,18 +60,25 @@ pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) ->
             (_, _, HalfClose::Keep) => {}
         }
         let carried = a_to_b.n_bytes + b_to_a.n_bytes;
-        let (timer, carried_before) = idle
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(HALF_CLOSED_IDLE)), carried));
+        let (timer, carried_before) =
+            idle.get_or_insert_with(|| (Box::pin(tokio::time::sleep(HALF_CLOSED_IDLE)), carried));
         if *carried_before != carried {
             *carried_before = carried;
             timer.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
         }
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "half-closed and idle")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "half-closed and idle",
+        )))
     })
     .await;
 
-    Traffic { a_to_b: a_to_b.n_bytes, b_to_a: b_to_a.n_bytes, error: result.err() }
+    Traffic {
+        a_to_b: a_to_b.n_bytes,
+        b_to_a: b_to_a.n_bytes,
+        error: result.err(),
+    }
 }
 
 /// One direction of a relay.
@@ -138,11 +145,7 @@ impl Direction {
     }
 
     /// Writes the chunk in hand to its end.
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        target: &mut BoxStream,
-    ) -> io::Result<Poll<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, target: &mut BoxStream) -> io::Result<Poll<()>> {
         while !self.chunk.is_empty() {
             let before = self.chunk.len();
             match Pin::new(&mut **target).poll_write_chunk(cx, &mut self.chunk) {
@@ -165,5 +168,82 @@ impl Direction {
             return Poll::Pending;
         }
         Pin::new(&mut **target).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::testing::pipe;
+
+    /// A relay between two pipes; returns their far ends.
+    fn start(half_close: HalfClose) -> (BoxStream, BoxStream, tokio::task::JoinHandle<Traffic>) {
+        let (user, a) = pipe(1000);
+        let (b, service) = pipe(1000);
+        (user, service, tokio::spawn(relay(a, b, half_close)))
+    }
+
+    async fn read_all(stream: &mut BoxStream) -> Vec<u8> {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn every_byte_arrives_in_both_directions_and_is_counted() {
+        let (mut user, mut service, relay) = start(HalfClose::Keep);
+        let request = vec![7; 100_000];
+        let response: Vec<u8> = (0..=255).cycle().take(300_001).collect();
+
+        let sent_by_user = request.clone();
+        let asking = tokio::spawn(async move {
+            user.write_all(&sent_by_user).await.unwrap();
+            user.shutdown().await.unwrap();
+            read_all(&mut user).await
+        });
+        assert_eq!(read_all(&mut service).await, request);
+        service.write_all(&response).await.unwrap();
+        drop(service);
+
+        assert_eq!(asking.await.unwrap(), response);
+        let traffic = relay.await.unwrap();
+        assert_eq!((traffic.a_to_b, traffic.b_to_a), (100_000, 300_001));
+        assert!(traffic.error.is_none());
+    }
+
+    #[tokio::test]
+    async fn with_a_go_peer_either_end_closing_ends_both() {
+        let (mut user, mut service, relay) = start(HalfClose::EndBoth);
+        user.write_all(b"last words").await.unwrap();
+        user.shutdown().await.unwrap();
+
+        assert_eq!(read_all(&mut service).await, b"last words");
+        assert_eq!(read_all(&mut user).await, b"");
+        assert_eq!(relay.await.unwrap().a_to_b, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_connection_without_traffic_ends_in_the_end() {
+        let (mut user, mut service, relay) = start(HalfClose::Keep);
+        user.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut service).await, b"");
+
+        // The service neither answers nor closes; the paused clock runs to the next timer.
+        let traffic = relay.await.unwrap();
+        assert_eq!(traffic.error.unwrap().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_reset_on_one_side_ends_the_other() {
+        let (user, mut service, relay) = start(HalfClose::Keep);
+        drop(user);
+
+        assert_eq!(read_all(&mut service).await, b"");
+        drop(service);
+        relay.await.unwrap();
     }
 }

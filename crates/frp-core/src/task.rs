@@ -16,9 +16,16 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let guarded = async move {
-        if let Err(panic) = (CatchUnwind { inner: Box::pin(future) }).await {
+        if let Err(panic) = (CatchUnwind {
+            inner: Box::pin(future),
+        })
+        .await
+        {
             metrics::counter!("holdfast_task_panics_total", "task" => name).increment(1);
-            tracing::error!("a {name} task panicked and was ended: {}", panic_text(&*panic));
+            tracing::error!(
+                "a {name} task panicked and was ended: {}",
+                panic_text(&*panic)
+            );
         }
     };
     tokio::spawn(guarded.in_current_span())

@@ -9,6 +9,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use transports::{BoxStream, Class, Stream};
 
+pub mod aead;
+pub mod cfb;
+pub mod snappy;
+
 /// An encoding of one stream, each direction with a state of its own.
 pub trait Transform: Send + Unpin {
     /// Appends the encoded form of `plain` (at most [`MAX_PLAIN_LEN`] bytes) to `out`.
@@ -100,7 +104,9 @@ const ENCODING_OVERHEAD: usize = 64;
 
 impl<T> fmt::Debug for TransformStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransformStream").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("TransformStream")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 
