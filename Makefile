@@ -77,7 +77,7 @@ lint: compiler ## format, clippy and cargo-deny only
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-	    $(CARGO) deny --offline --log-level error check bans licenses sources; \
+	    $(CARGO) deny --log-level error check bans licenses sources; \
 	else \
 	    echo; \
 	    echo "***  NOT CHECKED: licences, bans and sources. cargo-deny is not installed (make setup).  ***"; \

@@ -13,12 +13,14 @@
 
 mod certificates;
 mod data;
+mod detour;
 mod link;
 mod pair;
 mod ports;
 mod process;
 mod programs;
 mod proxy;
+pub mod scenario;
 mod service;
 pub mod traffic;
 
@@ -26,11 +28,12 @@ use std::time::Duration;
 
 pub use certificates::Certificates;
 pub use data::Pattern;
+pub use detour::Detour;
 pub use link::{Link, Mux, Tls, Wire};
 pub use pair::{Pair, PairBuilder};
 pub use ports::free_port;
 pub use process::Process;
-pub use programs::Programs;
+pub use programs::{Programs, Sides};
 pub use proxy::{Proxy, ProxyKind};
 pub use service::{Op, Service, UdpEcho};
 

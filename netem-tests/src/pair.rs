@@ -4,18 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    Certificates, Link, Mux, Process, Programs, Proxy, ProxyKind, Tls, Wire, free_port, traffic,
+    Certificates, Link, Mux, Process, Proxy, ProxyKind, Sides, Tls, Wire, free_port, traffic,
 };
 
 /// What a pair will be: whose programs, connected how, with which proxies.
 #[derive(Debug)]
 pub struct PairBuilder {
-    server: Programs,
-    client: Programs,
+    sides: Sides,
     link: Link,
     proxies: Vec<Proxy>,
     server_options: String,
@@ -23,11 +22,13 @@ pub struct PairBuilder {
 }
 
 impl PairBuilder {
-    /// A pair of `server`'s frps and `client`'s frpc with frp's default link.
-    pub fn new(server: &Programs, client: &Programs) -> Self {
+    /// The token that both configurations hold.
+    pub const TOKEN: &str = "a token for tests";
+
+    /// A pair on frp's default link.
+    pub fn new(sides: &Sides) -> Self {
         Self {
-            server: server.clone(),
-            client: client.clone(),
+            sides: sides.clone(),
             link: Link::DEFAULT,
             proxies: Vec::new(),
             server_options: String::new(),
@@ -86,13 +87,17 @@ impl PairBuilder {
             Wire::V1 => "",
             Wire::V2 => "transport.wireProtocol = \"v2\"\n",
         };
+        let common = format!(
+            "auth.token = \"{}\"\nlog.level = \"debug\"\nlog.disablePrintColor = true\n",
+            Self::TOKEN
+        );
         let server_toml = format!(
-            "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{COMMON_LINES}{mux}{server_tls}{}",
+            "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{common}{mux}{server_tls}{}",
             self.server_options
         );
         let client_toml = format!(
             "serverAddr = \"127.0.0.1\"\nserverPort = {bind_port}\nloginFailExit = false\n\
-             webServer.port = {admin_port}\n{COMMON_LINES}{mux}{wire}{client_tls}{}",
+             webServer.port = {admin_port}\n{common}{mux}{wire}{client_tls}{}",
             self.client_options
         );
         let pair = Pair {
@@ -100,8 +105,7 @@ impl PairBuilder {
             client_path: dir.path().join("frpc.toml"),
             server: None,
             client: None,
-            server_programs: self.server,
-            client_programs: self.client,
+            sides: self.sides,
             proxies: Vec::new(),
             client_toml,
             dir,
@@ -116,8 +120,7 @@ pub struct Pair {
     // The programs end before the directory goes in which they run: fields drop in this order.
     server: Option<Process>,
     client: Option<Process>,
-    server_programs: Programs,
-    client_programs: Programs,
+    sides: Sides,
     server_path: PathBuf,
     client_path: PathBuf,
     proxies: Vec<Proxy>,
@@ -129,7 +132,7 @@ impl Pair {
     /// Starts the server and waits until it listens.
     pub fn start_server(&mut self) -> Result<()> {
         let config = path_text(&self.server_path)?;
-        let program = self.server_programs.frps();
+        let program = self.sides.server.frps();
         let server = Process::start("frps", program, &["-c", config], self.dir.path())?;
         server.wait_for_line("frps started successfully")?;
         self.server = Some(server);
@@ -152,7 +155,7 @@ impl Pair {
     /// Starts the client and waits for nothing.
     pub fn spawn_client(&mut self) -> Result<()> {
         let config = path_text(&self.client_path)?;
-        let program = self.client_programs.frpc();
+        let program = self.sides.client.frpc();
         let client = Process::start("frpc", program, &["-c", config], self.dir.path())?;
         self.client = Some(client);
         Ok(())
@@ -180,7 +183,7 @@ impl Pair {
         for proxy in &self.proxies {
             proxy.write_toml(&mut toml)?;
         }
-        fs::write(&self.client_path, toml).context("cannot write the client's configuration")
+        self.write_client_file(&toml)
     }
 
     /// Puts `text` in the place of the client's configuration.
@@ -188,11 +191,18 @@ impl Pair {
         fs::write(&self.client_path, text).context("cannot write the client's configuration")
     }
 
+    /// Changes the client's configuration as an editor would.
+    pub fn replace_in_client_file(&self, old: &str, new: &str) -> Result<()> {
+        let text = fs::read_to_string(&self.client_path)?;
+        ensure!(text.contains(old), "the configuration holds no {old}");
+        self.write_client_file(&text.replace(old, new))
+    }
+
     /// Runs `frpc` with `command` (`reload`, `status`, ...) and the client's configuration.
     pub fn frpc(&self, command: &str) -> Result<(ExitStatus, String)> {
         let config = path_text(&self.client_path)?;
         Process::run(
-            self.client_programs.frpc(),
+            self.sides.client.frpc(),
             &[command, "-c", config],
             self.dir.path(),
         )
@@ -258,7 +268,3 @@ fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
-
-/// What both configurations say in every test.
-const COMMON_LINES: &str = "auth.token = \"a token for tests\"\nlog.level = \"debug\"\n\
-                            log.disablePrintColor = true\n";

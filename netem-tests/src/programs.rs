@@ -65,6 +65,26 @@ impl Programs {
     }
 }
 
+/// Whose server runs with whose client.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    /// Where `frps` comes from.
+    pub server: Programs,
+    /// Where `frpc` comes from.
+    pub client: Programs,
+}
+
+impl Sides {
+    /// Our server with our client.
+    pub fn ours() -> Result<Self> {
+        let ours = Programs::ours()?;
+        Ok(Self {
+            server: ours.clone(),
+            client: ours,
+        })
+    }
+}
+
 fn directory_from_env(variable: &str) -> Option<PathBuf> {
     env::var_os(variable)
         .filter(|value| !value.is_empty())

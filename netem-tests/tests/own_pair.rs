@@ -1,0 +1,119 @@
+//! Our server with our client.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use netem_tests::{Link, Mux, Sides, Wire, on_every_link, scenario};
+
+mod every_proxy_type_works_over {
+    use super::*;
+
+    fn carries_everything(link: Link) {
+        scenario::carries_everything(&ours(), link);
+    }
+
+    on_every_link!(carries_everything);
+}
+
+#[test]
+fn large_transfers_arrive_intact() {
+    scenario::moves_large_transfers_intact(&ours());
+}
+
+#[test]
+fn large_transfers_arrive_intact_through_cipher_and_compression() {
+    scenario::moves_large_transfers_intact_when_wrapped(&ours());
+}
+
+#[test]
+fn two_hundred_users_are_served_at_once() {
+    scenario::serves_200_users_at_once(&ours(), Link::DEFAULT);
+}
+
+#[test]
+fn two_hundred_users_are_served_at_once_without_multiplexing() {
+    scenario::serves_200_users_at_once(&ours(), UNMULTIPLEXED);
+}
+
+#[test]
+fn the_client_returns_after_the_server_was_killed() {
+    scenario::client_returns_after_the_server_was_killed(&ours(), Link::DEFAULT);
+}
+
+#[test]
+fn the_client_returns_after_the_server_was_killed_without_multiplexing() {
+    scenario::client_returns_after_the_server_was_killed(&ours(), UNMULTIPLEXED);
+}
+
+#[test]
+fn the_server_frees_the_ports_of_a_killed_client() {
+    scenario::server_frees_the_ports_of_a_killed_client(&ours(), Link::DEFAULT);
+}
+
+#[test]
+fn a_reload_leaves_unchanged_proxies_alone() {
+    scenario::reload_leaves_unchanged_proxies_alone(&ours());
+}
+
+#[test]
+fn a_reload_of_a_broken_file_changes_nothing() {
+    scenario::reload_of_a_broken_file_changes_nothing(&ours());
+}
+
+#[test]
+fn stop_ends_the_client_and_its_ports() {
+    scenario::stop_ends_the_client_and_its_ports(&ours());
+}
+
+#[test]
+fn status_lists_the_proxies() {
+    scenario::status_lists_the_proxies(&ours());
+}
+
+#[test]
+fn a_wrong_token_is_refused() {
+    scenario::wrong_token_is_refused(&ours(), Link::DEFAULT);
+}
+
+#[test]
+fn a_wrong_token_is_refused_in_wire_v2() {
+    scenario::wrong_token_is_refused(&ours(), WIRE_V2);
+}
+
+#[test]
+fn a_taken_port_harms_only_its_own_proxy() {
+    scenario::taken_port_harms_only_its_own_proxy(&ours());
+}
+
+#[test]
+fn forced_tls_refuses_plain_clients() {
+    scenario::forced_tls_refuses_plain_clients(&ours());
+}
+
+#[test]
+fn the_custom_first_byte_is_understood() {
+    scenario::custom_first_byte_is_understood(&ours());
+}
+
+#[test]
+fn the_client_dials_through_a_proxy() {
+    scenario::client_dials_through_a_proxy(&ours());
+}
+
+#[test]
+fn a_bandwidth_limit_is_kept() {
+    scenario::bandwidth_limit_is_kept(&ours());
+}
+
+fn ours() -> Sides {
+    Sides::ours().unwrap()
+}
+
+const UNMULTIPLEXED: Link = Link {
+    mux: Mux::Off,
+    ..Link::DEFAULT
+};
+
+const WIRE_V2: Link = Link {
+    wire: Wire::V2,
+    ..Link::DEFAULT
+};

@@ -1,0 +1,122 @@
+//! Our programs with Go frp on the other side.
+//!
+//! These tests need frp's `frps` and `frpc` in the directory that `FRP_PEER_DIR` names. Without it
+//! each of them says that it is skipped.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{self, Write};
+use std::thread;
+
+use netem_tests::{Link, Mux, Programs, Sides, Wire, on_every_link, scenario};
+
+mod every_proxy_type_works_from_our_client_to_their_server_over {
+    use super::*;
+
+    fn carries_everything(link: Link) {
+        if let Some(sides) = their_server() {
+            scenario::carries_everything(&sides, link);
+        }
+    }
+
+    on_every_link!(carries_everything);
+}
+
+mod every_proxy_type_works_from_their_client_to_our_server_over {
+    use super::*;
+
+    fn carries_everything(link: Link) {
+        if let Some(sides) = their_client() {
+            scenario::carries_everything(&sides, link);
+        }
+    }
+
+    on_every_link!(carries_everything);
+}
+
+/// Makes a module with two tests of each scenario: theirs as the server, theirs as the client.
+macro_rules! with_either_side {
+    ($($name:ident: $scenario:expr;)+) => {
+        $(
+            mod $name {
+                use super::*;
+
+                #[test]
+                fn with_their_server() {
+                    if let Some(sides) = their_server() {
+                        $scenario(&sides);
+                    }
+                }
+
+                #[test]
+                fn with_their_client() {
+                    if let Some(sides) = their_client() {
+                        $scenario(&sides);
+                    }
+                }
+            }
+        )+
+    };
+}
+
+with_either_side! {
+    large_transfers_arrive_intact: scenario::moves_large_transfers_intact;
+    large_wrapped_transfers_arrive_intact: scenario::moves_large_transfers_intact_when_wrapped;
+    two_hundred_users_are_served_at_once:
+        |sides| scenario::serves_200_users_at_once(sides, Link::DEFAULT);
+    two_hundred_users_are_served_at_once_without_multiplexing:
+        |sides| scenario::serves_200_users_at_once(sides, UNMULTIPLEXED);
+    the_client_returns_after_the_server_was_killed:
+        |sides| scenario::client_returns_after_the_server_was_killed(sides, Link::DEFAULT);
+    the_client_returns_after_the_server_was_killed_without_multiplexing:
+        |sides| scenario::client_returns_after_the_server_was_killed(sides, UNMULTIPLEXED);
+    the_server_frees_the_ports_of_a_killed_client:
+        |sides| scenario::server_frees_the_ports_of_a_killed_client(sides, Link::DEFAULT);
+    a_reload_leaves_unchanged_proxies_alone: scenario::reload_leaves_unchanged_proxies_alone;
+    a_reload_of_a_broken_file_changes_nothing: scenario::reload_of_a_broken_file_changes_nothing;
+    stop_ends_the_client_and_its_ports: scenario::stop_ends_the_client_and_its_ports;
+    status_lists_the_proxies: scenario::status_lists_the_proxies;
+    a_wrong_token_is_refused: |sides| scenario::wrong_token_is_refused(sides, Link::DEFAULT);
+    a_wrong_token_is_refused_in_wire_v2: |sides| scenario::wrong_token_is_refused(sides, WIRE_V2);
+    a_taken_port_harms_only_its_own_proxy: scenario::taken_port_harms_only_its_own_proxy;
+    forced_tls_refuses_plain_clients: scenario::forced_tls_refuses_plain_clients;
+    the_custom_first_byte_is_understood: scenario::custom_first_byte_is_understood;
+    the_client_dials_through_a_proxy: scenario::client_dials_through_a_proxy;
+    a_bandwidth_limit_is_kept: scenario::bandwidth_limit_is_kept;
+}
+
+fn their_server() -> Option<Sides> {
+    Some(Sides {
+        server: peer()?,
+        client: Programs::ours().unwrap(),
+    })
+}
+
+fn their_client() -> Option<Sides> {
+    Some(Sides {
+        client: peer()?,
+        server: Programs::ours().unwrap(),
+    })
+}
+
+fn peer() -> Option<Programs> {
+    let peer = Programs::peer().unwrap();
+    if peer.is_none() {
+        let current = thread::current();
+        let test = current.name().unwrap_or("this test");
+        let notice = format!("SKIPPED: {test}: FRP_PEER_DIR is not set\n");
+        // Straight to the file: the test runner keeps what the print macros say to itself.
+        let _ = io::stderr().write_all(notice.as_bytes());
+    }
+    peer
+}
+
+const UNMULTIPLEXED: Link = Link {
+    mux: Mux::Off,
+    ..Link::DEFAULT
+};
+
+const WIRE_V2: Link = Link {
+    wire: Wire::V2,
+    ..Link::DEFAULT
+};
