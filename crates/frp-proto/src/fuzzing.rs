@@ -1,0 +1,141 @@
+//! Entry points shared by the fuzz targets and by the test that runs their corpus.
+//!
+//! Each takes any bytes, feeds them to one parser whole and cut into pieces, and panics when the
+//! two disagree or when something that was read does not survive being written and read again.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::aead::Opener;
+use crate::hello::{self, Algorithm};
+use crate::msg::Message;
+use crate::snappy::{Decoder, Encoder};
+use crate::v2::{self, FrameType};
+use crate::wire::{DecodeError, WireVersion};
+
+/// v1 messages.
+pub fn v1_messages(data: &[u8]) {
+    let whole = read_all(data, data.len(), |input| WireVersion::V1.decode(input));
+    let cut = read_all(data, cut_of(data), |input| WireVersion::V1.decode(input));
+    assert_eq!(whole, cut, "how the input is cut does not matter");
+    for message in &whole.0 {
+        check_round_trip(WireVersion::V1, message);
+    }
+}
+
+/// v2 frames, the hellos in them, and messages.
+pub fn v2_frames(data: &[u8]) {
+    let whole = read_all(data, data.len(), v2::decode_frame);
+    let cut = read_all(data, cut_of(data), v2::decode_frame);
+    assert_eq!(whole, cut, "how the input is cut does not matter");
+    for frame in whole.0 {
+        // Every payload goes to every reader: a peer may send any under any type.
+        negotiate(&frame.payload);
+        if let Ok(message) = v2::decode_message_payload(&frame.payload) {
+            check_round_trip(WireVersion::V2, &message);
+        }
+    }
+    let whole = read_all(data, data.len(), |input| WireVersion::V2.decode(input));
+    let cut = read_all(data, cut_of(data), |input| WireVersion::V2.decode(input));
+    assert_eq!(whole, cut, "how the input is cut does not matter");
+}
+
+/// The AEAD reader, with a fixed key that the corpus is made with.
+pub fn aead_opener(data: &[u8]) {
+    for algorithm in [Algorithm::Aes256Gcm, Algorithm::XChaCha20Poly1305] {
+        let mut opener = Opener::new(algorithm, &FIXED_KEY);
+        let whole = read_all(data, data.len(), |input| opener.open(input));
+        let mut opener = Opener::new(algorithm, &FIXED_KEY);
+        let cut = read_all(data, cut_of(data), |input| opener.open(input));
+        assert_eq!(whole, cut, "how the input is cut does not matter");
+    }
+}
+
+/// The snappy reader.
+pub fn snappy_decoder(data: &[u8]) {
+    let mut decoder = Decoder::new();
+    let whole = read_all(data, data.len(), |input| decoder.decode(input));
+    let mut decoder = Decoder::new();
+    let cut = read_all(data, cut_of(data), |input| decoder.decode(input));
+    assert_eq!(whole, cut, "how the input is cut does not matter");
+
+    let mut compressed = BytesMut::new();
+    Encoder::new().encode(data, &mut compressed);
+    let mut decoder = Decoder::new();
+    let (plain, error, rest) = read_all(&compressed, 1000, |input| decoder.decode(input));
+    assert_eq!(
+        (plain.concat(), error, rest),
+        (data.to_vec(), None, 0),
+        "what was written is read"
+    );
+}
+
+/// The key of [`aead_opener`].
+pub const FIXED_KEY: [u8; 32] = *b"a fixed key for fuzzing, 32 long";
+
+/// What a reader made of some bytes: its results, its error, and how many bytes it left.
+type Outcome<T, E> = (Vec<T>, Option<E>, usize);
+
+/// Feeds `data` to a reader in pieces, until it is used up or the reader fails.
+fn read_all<T, E>(
+    data: &[u8],
+    piece_len: usize,
+    mut read: impl FnMut(&mut BytesMut) -> Result<Option<T>, E>,
+) -> Outcome<T, E> {
+    let mut input = BytesMut::new();
+    let mut results = Vec::new();
+    for piece in data.chunks(piece_len.max(1)) {
+        input.extend_from_slice(piece);
+        loop {
+            match read(&mut input) {
+                Ok(Some(result)) => results.push(result),
+                Ok(None) => break,
+                // What is left then depends on how much had come, and no one reads it.
+                Err(error) => return (results, Some(error), 0),
+            }
+        }
+    }
+    (results, None, input.len())
+}
+
+/// A length to cut into that depends on the data alone, so that a run can be repeated.
+fn cut_of(data: &[u8]) -> usize {
+    1 + data.iter().fold(0_usize, |sum, &byte| {
+        sum.wrapping_mul(31) + usize::from(byte)
+    }) % 23
+}
+
+fn check_round_trip(wire: WireVersion, message: &Message) {
+    let mut encoded = BytesMut::new();
+    if wire.encode(message, &mut encoded).is_err() {
+        // Escapes can make it longer than it came.
+        return;
+    }
+    let again = encoded.clone();
+    let decoded: Result<_, DecodeError> = wire.decode(&mut encoded);
+    assert_eq!(
+        decoded.as_ref(),
+        Ok(&Some(message.clone())),
+        "what was written is read"
+    );
+    assert!(encoded.is_empty(), "and all of it");
+    let mut written = BytesMut::new();
+    assert!(
+        wire.encode(message, &mut written).is_ok() && written == again,
+        "always the same"
+    );
+}
+
+fn negotiate(payload: &Bytes) {
+    let Ok(negotiated) = hello::negotiate(payload, [7; 32]) else {
+        return;
+    };
+    let checked = hello::check_server_hello(payload, &negotiated.server_hello);
+    assert_eq!(
+        checked,
+        Ok(negotiated.algorithm),
+        "a client agrees with the server that it chose"
+    );
+    let mut frame = BytesMut::new();
+    let encoded = v2::encode_frame(FrameType::ServerHello, &negotiated.server_hello, &mut frame);
+    assert!(encoded.is_ok(), "a hello is short");
+}
