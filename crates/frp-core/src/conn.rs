@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use transports::BoxStream;
 
-use frp_proto::v2::FrameKind;
+use frp_proto::v2::FrameType;
 use frp_proto::{DecodeError, EncodeError, Message, WireVersion, v1, v2};
 
 /// A conn on which single messages are exchanged.
@@ -123,22 +123,28 @@ impl MessageStream {
     pub async fn read_frame(&mut self) -> Result<Frame, ConnError> {
         match self.wire {
             WireVersion::V1 => {
-                let mut head = [0; v1::HEADER_LEN];
+                let mut head = [0; v1::Header::LEN];
                 self.read_head(&mut head).await?;
                 let header = v1::Header::decode(head)?;
                 let payload = self.read_payload(header.payload_len).await?;
-                Ok(Frame::Message(header.decode_payload(&payload)?))
+                Ok(Frame::Message(v1::decode_payload(
+                    header.message_type,
+                    &payload,
+                )?))
             }
             WireVersion::V2 => {
-                let mut head = [0; v2::HEADER_LEN];
+                let mut head = [0; v2::FrameHeader::LEN];
                 self.read_head(&mut head).await?;
                 let header = v2::FrameHeader::decode(head)?;
                 let payload = self.read_payload(header.payload_len).await?;
-                Ok(match header.kind {
-                    FrameKind::ClientHello => Frame::ClientHello(payload),
-                    FrameKind::ServerHello => Frame::ServerHello(payload),
-                    FrameKind::Message => Frame::Message(v2::decode_message(&payload)?),
-                })
+                if header.frame_type == FrameType::ClientHello.number() {
+                    return Ok(Frame::ClientHello(payload));
+                }
+                if header.frame_type == FrameType::ServerHello.number() {
+                    return Ok(Frame::ServerHello(payload));
+                }
+                header.expect(FrameType::Message)?;
+                Ok(Frame::Message(v2::decode_message_payload(&payload)?))
             }
         }
     }
@@ -167,7 +173,7 @@ impl MessageStream {
     }
 
     /// Writes a hello frame (v2) with `payload`, without flushing: a message follows.
-    pub async fn write_hello(&mut self, kind: FrameKind, payload: &[u8]) -> Result<(), ConnError> {
+    pub async fn write_hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<(), ConnError> {
         let mut out = self.start_write();
         v2::encode_frame(kind, payload, &mut out)?;
         self.stream.write_all(&out).await?;

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use frp_proto::aead::{Opener, Sealer};
+use frp_proto::aead::{NONCE_LEN, Opener, Sealer};
 use frp_proto::hello::ControlKeys;
 
 use super::Transform;
@@ -52,9 +52,9 @@ impl Transform for Aead {
                     Side::Client => &self.keys.client_to_server,
                     Side::Server => &self.keys.server_to_client,
                 };
-                let mut nonce = vec![0; self.keys.algorithm.nonce_len()];
+                let mut nonce = [0; NONCE_LEN];
                 getrandom::fill(&mut nonce)?;
-                none.insert(Sealer::new(self.keys.algorithm, sending, &nonce).map_err(invalid)?)
+                none.insert(Sealer::new(self.keys.algorithm, sending, nonce))
             }
         };
         sealer.seal(plain, out).map_err(invalid)

@@ -3,13 +3,13 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use frp_proto::cfb::{Decryptor, Encryptor, IV_LEN, Key};
+use frp_proto::cfb::{Decryptor, Encryptor, IV_LEN, KEY_LEN};
 
 use super::Transform;
 
 /// Both directions of one conn.
 pub struct Cfb {
-    key: Key,
+    key: [u8; KEY_LEN],
     /// The initialisation vector goes out with the first byte, not before: as Go does.
     encryptor: Option<Encryptor>,
     /// Made from the peer's first bytes.
@@ -18,7 +18,7 @@ pub struct Cfb {
 
 impl Cfb {
     /// Starts both directions with `key`.
-    pub fn new(key: Key) -> Self {
+    pub fn new(key: [u8; KEY_LEN]) -> Self {
         Self {
             key,
             encryptor: None,
