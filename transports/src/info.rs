@@ -21,6 +21,14 @@ pub trait Exporter: Send + Sync {
     fn export(&self, out: &mut [u8], label: &[u8], context: &[u8]) -> Result<(), ExportError>;
 }
 
+/// A stranger's place among the half-open connections. The carrier holds it for as long as it
+/// lives: after [`Admission::admit`] it stands for a customer, whose further connections are not
+/// counted, and dropping it at the end gives back whichever it is.
+pub trait Admission: Send + Sync {
+    /// The peer has proven itself. Calling it again does nothing.
+    fn admit(&self);
+}
+
 /// What is known of a byte stream when a carrier is put on top of it.
 pub struct CarrierInfo {
     /// The transport that the carrier says it belongs to.
@@ -31,10 +39,9 @@ pub struct CarrierInfo {
     pub peer_addr: SocketAddr,
     /// The keys of the TLS session, if there is one.
     pub exporter: Option<Arc<dyn Exporter>>,
-    /// Present on carriers of strangers: the carrier keeps to the bounds for strangers and holds
-    /// this place among the half-open ones until it is admitted or closed. `None`: no such bounds
-    /// (a dialled carrier).
-    pub admission: Option<Box<dyn Send + Sync>>,
+    /// Present on carriers of strangers: the carrier keeps to the bounds for strangers until it is
+    /// admitted, and holds this until it is closed. `None`: no such bounds (a dialled carrier).
+    pub admission: Option<Box<dyn Admission>>,
     /// Makes the end of the byte stream abrupt, where that can be had (`SO_LINGER` 0 on TCP), so
     /// that the peer sees an error and not an end. Called once, just before the stream is dropped.
     pub abort: Option<Box<dyn Fn() + Send + Sync>>,

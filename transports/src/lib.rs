@@ -8,10 +8,14 @@
 //! `tests/contract.rs` is the list of promises; every transport runs it.
 
 mod ended;
+pub mod half_open;
 pub mod info;
 pub mod mux;
 mod read_buffer;
 pub mod single;
+pub mod socket;
+pub mod tcp;
+pub mod tls;
 
 use std::fmt;
 use std::future::Future;

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ended::Ended;
-use crate::info::{CarrierInfo, Exporter, Io};
+use crate::info::{Admission, CarrierInfo, Exporter, Io};
 use crate::read_buffer::ReadBuffer;
 use crate::{
     BoxFuture, BoxStream, Carrier, CarrierError, ExportError, PathStats, Stream, TransportKind,
@@ -107,8 +107,9 @@ impl<I: Io> Carrier for SingleCarrier<I> {
     }
 
     fn admit(&self) {
-        let admission = self.shared.inner.lock().admission.take();
-        drop(admission);
+        if let Some(admission) = &self.shared.inner.lock().admission {
+            admission.admit();
+        }
     }
 
     fn drain(&self) {
@@ -177,7 +178,7 @@ struct Inner<I> {
     /// Who waits in a read and in a write, to be told of the end.
     reader: Option<Waker>,
     writer: Option<Waker>,
-    admission: Option<Box<dyn Send + Sync>>,
+    admission: Option<Box<dyn Admission>>,
     abort: Option<Box<dyn Fn() + Send + Sync>>,
 }
 

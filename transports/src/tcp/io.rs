@@ -1,0 +1,99 @@
+//! A TCP connection on its way to becoming a carrier: what has been read of it too early, and how
+//! it is left.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::socket::abort_on_close;
+
+/// A TCP connection that reads `prefix` first, and whose closing can be made abrupt.
+#[derive(Debug)]
+pub(super) struct TcpIo {
+    socket: TcpStream,
+    /// Taken away once it has been read.
+    prefix: Option<Box<[u8]>>,
+    n_taken: usize,
+    is_aborted: Arc<AtomicBool>,
+}
+
+impl TcpIo {
+    pub(super) fn new(socket: TcpStream, prefix: &[u8]) -> Self {
+        Self {
+            socket,
+            prefix: (!prefix.is_empty()).then(|| prefix.into()),
+            n_taken: 0,
+            is_aborted: Arc::default(),
+        }
+    }
+
+    /// Returns what makes the closing of the socket abrupt, wherever the socket is by then.
+    pub(super) fn abort_switch(&self) -> Box<dyn Fn() + Send + Sync> {
+        let is_aborted = self.is_aborted.clone();
+        Box::new(move || is_aborted.store(true, Ordering::Relaxed))
+    }
+}
+
+impl Drop for TcpIo {
+    fn drop(&mut self) {
+        if self.is_aborted.load(Ordering::Relaxed) {
+            abort_on_close(&self.socket);
+        }
+    }
+}
+
+impl AsyncRead for TcpIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(prefix) = &this.prefix else {
+            return Pin::new(&mut this.socket).poll_read(cx, buf);
+        };
+        let rest = &prefix[this.n_taken..];
+        let n = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..n]);
+        this.n_taken += n;
+        if this.n_taken == prefix.len() {
+            this.prefix = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TcpIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,256 @@
+//! Takes clients' connections and makes carriers of them.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Duration, Instant, timeout_at};
+
+use super::accept::Acceptor;
+use super::io::TcpIo;
+use super::preface::{Opening, Rules};
+use super::{TcpListenConfig, bind, options, start_carrier};
+use crate::half_open::{Entry, HalfOpen};
+use crate::info::{CarrierInfo, Io};
+use crate::mux::Role;
+use crate::{BindError, BoxFuture, Incoming, Listener, ListenerClosed, TransportKind};
+
+/// A bound address, and the task that accepts on it.
+pub(super) struct TcpListener {
+    local_addr: SocketAddr,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
+    accepting: AbortHandle,
+}
+
+impl TcpListener {
+    /// Binds `addr` and begins to accept.
+    pub(super) fn bind(addr: SocketAddr, config: Arc<TcpListenConfig>) -> Result<Self, BindError> {
+        let bound = bind::listen(addr).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (local_addr, socket) = bound.map_err(|source| BindError {
+            transport: TransportKind::Tcp,
+            addr,
+            source,
+        })?;
+        let (ready, incoming) = mpsc::channel(MAX_READY);
+        let opener = Arc::new(Opener {
+            half_open: HalfOpen::new(config.limits),
+            rules: rules(&config),
+            refusals: LogLimit::default(),
+            config,
+            ready,
+        });
+        let accepting = tokio::spawn(accept_all(Acceptor::new(socket, "tcp"), opener));
+        Ok(Self {
+            local_addr,
+            incoming: tokio::sync::Mutex::new(incoming),
+            accepting: accepting.abort_handle(),
+        })
+    }
+}
+
+impl Listener for TcpListener {
+    fn accept(&self) -> BoxFuture<'_, Result<Incoming, ListenerClosed>> {
+        Box::pin(async {
+            let mut incoming = self.incoming.lock().await;
+            incoming.recv().await.ok_or(ListenerClosed)
+        })
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What frp's connections begin with.
+fn rules(config: &TcpListenConfig) -> Rules {
+    let mut rules = Rules::default();
+    if config.tls.is_some() {
+        if let Some(marker) = config.marker {
+            rules = rules.with(&[marker], Opening::Tls { is_marked: true });
+        }
+        rules = rules.with(&[TLS_HANDSHAKE], Opening::Tls { is_marked: false });
+    }
+    rules
+}
+
+/// Accepts until the listener is dropped, which ends the connections that are being opened too.
+async fn accept_all(mut acceptor: Acceptor, opener: Arc<Opener>) {
+    let mut opening = JoinSet::new();
+    loop {
+        tokio::select! {
+            (socket, peer) = acceptor.accept() => {
+                let entry = opener.half_open.enter(peer.ip());
+                opening.spawn(opener.clone().open(socket, peer, entry));
+            }
+            Some(outcome) = opening.join_next() => note_outcome(outcome),
+        }
+    }
+}
+
+fn note_outcome(outcome: Result<(), JoinError>) {
+    if outcome.is_err_and(|e| e.is_panic()) {
+        metrics::counter!("holdfast_task_panics_total").increment(1);
+        tracing::error!("a task that opened a connection has panicked; the others go on");
+    }
+}
+
+/// Makes carriers of accepted connections.
+struct Opener {
+    config: Arc<TcpListenConfig>,
+    rules: Rules,
+    half_open: Arc<HalfOpen>,
+    refusals: LogLimit,
+    ready: mpsc::Sender<Incoming>,
+}
+
+impl Opener {
+    /// Sees a connection from its accept to the carrier that is handed out, or to its end.
+    async fn open(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, entry: Entry) {
+        // Closed while it waited for its place: it is dropped as soon as it is read.
+        let Some(place) = entry.place().await else {
+            return;
+        };
+        let deadline = Instant::now() + self.config.login_timeout;
+        let info = CarrierInfo {
+            local_addr: socket.local_addr().ok().map(canonical),
+            admission: Some(Box::new(place)),
+            ..CarrierInfo::new(TransportKind::Tcp, peer)
+        };
+        options::apply(&socket, self.config.keepalive);
+
+        let outcome = match timeout_at(deadline, self.handshake(socket, info)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Refusal::Silent),
+        };
+        let (io, info) = match outcome {
+            Ok(opened) => opened,
+            Err(refusal) => return self.note_refusal(&refusal, peer),
+        };
+        let incoming = Incoming {
+            carrier: start_carrier(io, self.config.mux.as_ref(), Role::Server, info),
+            login_deadline: deadline.into_std(),
+        };
+        // When nobody takes carriers for so long, this one could not log in any more.
+        let _ = timeout_at(deadline, self.ready.send(incoming)).await;
+    }
+
+    /// Reads the first bytes and runs the TLS handshake, if there is one.
+    async fn handshake(
+        &self,
+        mut socket: TcpStream,
+        mut info: CarrierInfo,
+    ) -> Result<(Box<dyn Io>, CarrierInfo), Refusal> {
+        let (opening, preface) = self.rules.read(&mut socket).await.map_err(Refusal::Io)?;
+        let io = TcpIo::new(socket, preface.bytes());
+        info.abort = Some(io.abort_switch());
+        match (opening, &self.config.tls) {
+            (Opening::Tls { .. }, Some(tls)) => {
+                let stream = tls.accept(io).await.map_err(Refusal::Tls)?;
+                info.exporter = Some(Arc::new(stream.exporter()));
+                Ok((Box::new(stream), info))
+            }
+            _ if self.config.force_tls => Err(Refusal::NotTls),
+            _ => Ok((Box::new(io), info)),
+        }
+    }
+
+    fn note_refusal(&self, refusal: &Refusal, peer: SocketAddr) {
+        metrics::counter!("holdfast_rejected_total", "cause" => refusal.cause()).increment(1);
+        match refusal {
+            Refusal::Silent => tracing::debug!(%peer, "connection without a login in time"),
+            Refusal::Io(error) => tracing::debug!(%peer, "connection ended at once: {error}"),
+            Refusal::NotTls | Refusal::Tls(_) if !self.refusals.allows() => {}
+            // The words that frp logs, for those who look for them.
+            Refusal::NotTls => tracing::warn!(
+                "checkAndEnableTLSServerConnWithTimeout error: \
+                 non-TLS connection received on a TlsOnly server"
+            ),
+            Refusal::Tls(error) => tracing::warn!("TLS handshake with {peer}: {error}"),
+        }
+    }
+}
+
+/// Why no carrier came of a connection.
+#[derive(Debug)]
+enum Refusal {
+    /// It did not get through the first bytes and the handshake in time.
+    Silent,
+    /// It ended in the first bytes.
+    Io(io::Error),
+    /// It does not begin TLS, and must.
+    NotTls,
+    /// The TLS handshake failed.
+    Tls(io::Error),
+}
+
+impl Refusal {
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Silent => "no login in time",
+            Self::Io(_) => "ended early",
+            Self::NotTls => "not TLS",
+            Self::Tls(_) => "TLS handshake",
+        }
+    }
+}
+
+/// Keeps strangers from filling the log: some lines in each period, and none beyond.
+#[derive(Debug, Default)]
+struct LogLimit {
+    period: Mutex<Option<(Instant, u32)>>,
+}
+
+impl LogLimit {
+    fn allows(&self) -> bool {
+        let now = Instant::now();
+        let mut period = self.period.lock();
+        match &mut *period {
+            Some((start, n_lines)) if now - *start < LOG_PERIOD => {
+                *n_lines = n_lines.saturating_add(1);
+                if *n_lines == MAX_LOG_LINES + 1 {
+                    tracing::warn!("more connections are refused; they are counted, not logged");
+                }
+                *n_lines <= MAX_LOG_LINES
+            }
+            _ => {
+                *period = Some((now, 1));
+                true
+            }
+        }
+    }
+}
+
+/// An IPv4 address as such, also on a socket for both families.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// The first byte of every TLS connection: a record of type handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Carriers that are open and not yet taken. They hold their places meanwhile, so a few are enough
+/// to keep the taker busy.
+const MAX_READY: usize = 16;
+
+/// Refusals logged in each period of one listener. Enough to see who comes, and a few MB a day.
+const MAX_LOG_LINES: u32 = 20;
+const LOG_PERIOD: Duration = Duration::from_secs(60);
