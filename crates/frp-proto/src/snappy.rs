@@ -220,10 +220,6 @@ fn masked_crc(plain: &[u8]) -> u32 {
         .wrapping_add(0xa282_ead8)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a chunk's length fits in 17 bits"
-)]
 fn put_header(kind: u8, len: usize, out: &mut impl bytes::BufMut) {
     assert!(len <= MAX_BODY, "chunks are cut to size before");
     out.put_u8(kind);
