@@ -1,11 +1,37 @@
-//! yamux: any number of streams over one byte stream.
+//! yamux: any number of streams over one byte stream, compatible with frp's.
+//!
+//! A frame header of 12 bytes says which stream the frame belongs to. Each stream has a window in
+//! each direction, so that one that is not read holds up no other. `session` decides everything:
+//! it is told bytes and times and answers with frames. `driver` is the one task that reads and
+//! writes; `stream` is what the application holds; `shared` lies between the three.
+//!
+//! The header comes in `frame`, what is known of a stream in `stream_state`, the growing receive
+//! window in `window`, pings in `health`, and what is being written in `batch`.
 
+mod batch;
+mod chunks;
+mod driver;
+mod frame;
+mod health;
+mod seen_ids;
+mod session;
+mod shared;
+mod stream;
+mod stream_state;
+mod window;
+
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Carrier;
-use crate::info::{CarrierInfo, Io};
-use crate::single::SingleCarrier;
+use crate::info::{CarrierInfo, Exporter, Io};
+use crate::{BoxFuture, BoxStream, Carrier, CarrierError, ExportError, PathStats, TransportKind};
+
+use driver::Driver;
+use session::Session;
+use shared::{Shared, now};
+use stream::MuxStream;
 
 /// Which end of the byte stream this is: it decides whose stream ids are odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +45,7 @@ pub enum Role {
 /// How a multiplexed carrier behaves.
 #[derive(Clone, Debug)]
 pub struct MuxConfig {
-    /// How often the peer is pinged (frp's `transport.tcpMuxKeepaliveInterval`).
+    /// How often the peer is pinged (frp's `transport.tcpMuxKeepaliveInterval`). At least a second.
     pub keepalive_interval: Duration,
     /// How long after a ping the peer may be silent before the carrier is given up.
     pub keepalive_timeout: Duration,
@@ -33,27 +59,142 @@ pub struct MuxConfig {
 impl Default for MuxConfig {
     fn default() -> Self {
         Self {
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(10),
-            max_window: 6 * 1024 * 1024,
-            max_unread: 512 * 1024 * 1024,
+            keepalive_interval: DEFAULT_KEEPALIVE_INTERVAL,
+            keepalive_timeout: DEFAULT_KEEPALIVE_TIMEOUT,
+            max_window: DEFAULT_MAX_WINDOW,
+            max_unread: DEFAULT_MAX_UNREAD,
         }
     }
 }
 
+/// frp's.
+const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// yamux's connection write timeout, which frp leaves alone.
+const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// frp's.
+const DEFAULT_MAX_WINDOW: u32 = 6 * 1024 * 1024;
+
+/// Two thousand streams with a full initial window that nobody reads.
+const DEFAULT_MAX_UNREAD: usize = 512 * 1024 * 1024;
+
 /// A carrier with any number of streams over one byte stream.
-#[derive(Debug)]
-pub struct MuxCarrier;
+pub struct MuxCarrier {
+    shared: Arc<Shared>,
+    kind: TransportKind,
+    local_addr: Option<SocketAddr>,
+    peer_addr: SocketAddr,
+    exporter: Option<Arc<dyn Exporter>>,
+}
 
 impl MuxCarrier {
     /// Starts a carrier over `io`. Must be called in a tokio runtime: the carrier's driver is a
     /// task of it.
     pub fn start<I: Io>(
         io: I,
-        _role: Role,
-        _config: &MuxConfig,
+        role: Role,
+        config: &MuxConfig,
         info: CarrierInfo,
     ) -> Arc<dyn Carrier> {
-        SingleCarrier::start(io, info)
+        let session = Session::new(role, config, info.admission.is_some(), now());
+        let shared = Arc::new(Shared::new(session, info.admission));
+        tokio::spawn(Driver::new(Arc::clone(&shared), io, info.abort));
+        Arc::new(Self {
+            shared,
+            kind: info.kind,
+            local_addr: info.local_addr,
+            peer_addr: info.peer_addr,
+            exporter: info.exporter,
+        })
+    }
+
+    fn stream(&self, id: u32) -> BoxStream {
+        Box::new(MuxStream::new(Arc::clone(&self.shared), id))
+    }
+}
+
+impl Carrier for MuxCarrier {
+    fn kind(&self) -> TransportKind {
+        self.kind
+    }
+
+    fn is_multiplexed(&self) -> bool {
+        true
+    }
+
+    fn open_stream(&self) -> BoxFuture<'_, Result<BoxStream, CarrierError>> {
+        Box::pin(async { Ok(self.stream(self.shared.open().await?)) })
+    }
+
+    fn accept_stream(&self) -> BoxFuture<'_, Result<Option<BoxStream>, CarrierError>> {
+        Box::pin(async {
+            match self.shared.accept().await {
+                Ok(id) => Ok(Some(self.stream(id))),
+                Err(CarrierError::ClosedByPeer) => Ok(None),
+                Err(reason) => Err(reason),
+            }
+        })
+    }
+
+    fn path_stats(&self) -> PathStats {
+        let figures = self.shared.with(|session| session.figures());
+        PathStats {
+            rtt: figures.rtt,
+            bytes_sent: figures.bytes_sent,
+            bytes_received: figures.bytes_received,
+            n_streams: figures.n_streams,
+        }
+    }
+
+    fn export_keying_material(
+        &self,
+        out: &mut [u8],
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(), ExportError> {
+        let exporter = self.exporter.as_ref().ok_or(ExportError)?;
+        exporter.export(out, label, context)
+    }
+
+    fn admit(&self) {
+        self.shared.admit();
+    }
+
+    fn drain(&self) {
+        self.shared.with(Session::drain);
+    }
+
+    fn close(&self) {
+        self.shared.with(Session::close);
+        self.shared.wake_driver();
+    }
+
+    fn closed(&self) -> BoxFuture<'_, CarrierError> {
+        Box::pin(self.shared.ended.wait())
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    fn peer_addr(&self) -> SocketAddr {
+        self.peer_addr
+    }
+}
+
+impl Drop for MuxCarrier {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for MuxCarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MuxCarrier")
+            .field("kind", &self.kind)
+            .field("peer_addr", &self.peer_addr)
+            .field("ended", &self.shared.ended.get())
+            .finish_non_exhaustive()
     }
 }

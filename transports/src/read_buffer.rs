@@ -11,6 +11,9 @@ use tokio_util::io::poll_read_buf;
 /// What a read starts with. An idle carrier holds nothing.
 const MIN_LEN: usize = 4 * 1024;
 
+/// What is moved to a larger allocation without a second thought: a header's beginning, say.
+const MOVED_LEN_MAX: usize = 64;
+
 /// Bytes as they come from a byte stream, to be cut into slices without copying.
 ///
 /// The allocation follows what the last reads brought: doubled when a read fills it, halved when a
@@ -45,7 +48,10 @@ impl ReadBuffer {
         io: &mut R,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.spare_len() == 0 {
+        // With next to nothing in it, moving to a larger allocation costs nothing.
+        if self.spare_len() == 0
+            || (self.bytes.len() < MOVED_LEN_MAX && self.spare_len() < self.wanted_len / 2)
+        {
             self.bytes.reserve(self.wanted_len);
         }
         let spare_len = self.spare_len();
@@ -79,7 +85,7 @@ impl ReadBuffer {
     }
 
     /// How much fits without a new allocation.
-    pub(crate) fn spare_len(&self) -> usize {
+    fn spare_len(&self) -> usize {
         self.bytes.capacity() - self.bytes.len()
     }
 }

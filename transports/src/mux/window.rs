@@ -1,0 +1,127 @@
+//! The receive window of one stream, and how it grows.
+
+use std::time::{Duration, Instant};
+
+use super::frame::Violation;
+
+/// What every stream starts with, in both directions (yamux).
+pub(super) const INITIAL_WINDOW: u32 = 256 * 1024;
+
+/// Round trips below this count as this long. On a shorter path the tasks that read take longer
+/// to get their turn than the bytes travel, and a window for the path alone would stall them.
+const RTT_MIN: Duration = Duration::from_millis(1);
+
+/// Taken for the round trip before one was measured.
+const RTT_ASSUMED: Duration = Duration::from_millis(50);
+
+/// What the peer may send, and what it has been promised.
+#[derive(Debug)]
+pub(super) struct RecvWindow {
+    /// What the peer may send when everything has been read. Only grows.
+    size: u32,
+    /// What the peer may still send.
+    credit: u32,
+    /// What has been read since the last update.
+    owed: u32,
+    /// When the last update was sent.
+    updated_at: Instant,
+}
+
+impl RecvWindow {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            size: INITIAL_WINDOW,
+            credit: INITIAL_WINDOW,
+            owed: 0,
+            updated_at: now,
+        }
+    }
+
+    /// The peer sends `len` bytes.
+    pub(super) fn handle_data(&mut self, stream_id: u32, len: u32) -> Result<(), Violation> {
+        let left = self.credit.checked_sub(len);
+        self.credit = left.ok_or(Violation::WindowOverrun(stream_id))?;
+        Ok(())
+    }
+
+    /// The application has read `len` bytes.
+    pub(super) fn consume(&mut self, len: u32) {
+        self.owed += len;
+    }
+
+    /// Whether it is time for an update: half of the window has been read. Earlier would cost
+    /// frames, later would let the peer run dry.
+    pub(super) fn is_update_due(&self) -> bool {
+        self.owed >= self.size / 2
+    }
+
+    /// Takes the update to send: what was read, and growth if the application reads a window's
+    /// worth within two round trips. The window then limits the stream. `max_growth` is what the
+    /// carrier still has for growth. Returns the update and how much of it is growth.
+    pub(super) fn take_update(
+        &mut self,
+        now: Instant,
+        rtt: Option<Duration>,
+        max_growth: u32,
+    ) -> (u32, u32) {
+        let rtt = rtt.unwrap_or(RTT_ASSUMED).max(RTT_MIN);
+        let is_limiting = now.saturating_duration_since(self.updated_at) <= rtt;
+        let growth = if is_limiting {
+            self.size.min(max_growth)
+        } else {
+            0
+        };
+        let update = self.owed + growth;
+        self.size += growth;
+        self.credit += update;
+        self.owed = 0;
+        self.updated_at = now;
+        (update, growth)
+    }
+
+    /// How much the window has grown.
+    pub(super) fn growth(&self) -> u32 {
+        self.size - INITIAL_WINDOW
+    }
+
+    /// The window when everything has been read.
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u32 = 1024 * 1024;
+    const RTT: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn a_window_grows_only_while_it_is_drained_within_two_round_trips() {
+        let start = Instant::now();
+        let mut window = RecvWindow::new(start);
+        let half = INITIAL_WINDOW / 2;
+
+        window.handle_data(1, half).expect("within the window");
+        window.consume(half);
+        assert!(window.is_update_due());
+        let (update, growth) = window.take_update(start + RTT, Some(RTT), MIB);
+        assert_eq!((update, growth), (half + INITIAL_WINDOW, INITIAL_WINDOW));
+
+        window
+            .handle_data(1, INITIAL_WINDOW)
+            .expect("within the window");
+        window.consume(INITIAL_WINDOW);
+        let (update, growth) = window.take_update(start + RTT * 3, Some(RTT), MIB);
+        assert_eq!((update, growth), (INITIAL_WINDOW, 0));
+        assert_eq!(window.size(), 2 * INITIAL_WINDOW, "it never shrinks");
+    }
+
+    #[test]
+    fn more_than_was_promised_is_refused() {
+        let mut window = RecvWindow::new(Instant::now());
+        assert_eq!(window.handle_data(1, INITIAL_WINDOW), Ok(()));
+        assert_eq!(window.handle_data(1, 1), Err(Violation::WindowOverrun(1)));
+    }
+}
