@@ -11,6 +11,7 @@
 //!
 //! Everything waits for an event (a log line, a connect, a reply) with [`PATIENCE`] as its bound.
 
+pub mod bulk;
 mod certificates;
 mod data;
 mod detour;

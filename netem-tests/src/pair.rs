@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -17,6 +18,7 @@ pub struct PairBuilder {
     sides: Sides,
     link: Link,
     proxies: Vec<Proxy>,
+    log_level: &'static str,
     server_options: String,
     client_options: String,
 }
@@ -31,6 +33,7 @@ impl PairBuilder {
             sides: sides.clone(),
             link: Link::DEFAULT,
             proxies: Vec::new(),
+            log_level: "debug",
             server_options: String::new(),
             client_options: String::new(),
         }
@@ -39,6 +42,12 @@ impl PairBuilder {
     /// Connects the two over `link`.
     pub fn link(mut self, link: Link) -> Self {
         self.link = link;
+        self
+    }
+
+    /// Logs as little as users' programs do, and not every turn: for measuring.
+    pub fn quiet(mut self) -> Self {
+        self.log_level = "info";
         self
     }
 
@@ -88,8 +97,9 @@ impl PairBuilder {
             Wire::V2 => "transport.wireProtocol = \"v2\"\n",
         };
         let common = format!(
-            "auth.token = \"{}\"\nlog.level = \"debug\"\nlog.disablePrintColor = true\n",
-            Self::TOKEN
+            "auth.token = \"{}\"\nlog.level = \"{}\"\nlog.disablePrintColor = true\n",
+            Self::TOKEN,
+            self.log_level
         );
         let server_toml = format!(
             "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{common}{mux}{server_tls}{}",
@@ -222,6 +232,11 @@ impl Pair {
     /// Returns the running client.
     pub fn client(&self) -> Result<&Process> {
         self.client.as_ref().context("the client is not running")
+    }
+
+    /// Returns the CPU time that server and client have used.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        Ok(self.server()?.cpu_time()? + self.client()?.cpu_time()?)
     }
 
     /// Returns the running client, to wait for its end.

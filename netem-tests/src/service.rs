@@ -7,13 +7,13 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::Pattern;
+use crate::{Pattern, bulk};
 
 /// What a user asks of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl Op {
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
+    n_received: Arc<AtomicU64>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -58,25 +59,37 @@ impl Service {
         let address = listener.local_addr()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
+        let n_received = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&n_received);
         thread::spawn(move || {
             for conn in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
                 let Ok(conn) = conn else { continue };
+                let count = Arc::clone(&count);
                 let spawned = thread::Builder::new()
                     .stack_size(CONNECTION_STACK_LEN)
                     // A user who goes away is no error here: the user's side reports it.
-                    .spawn(move || serve(&conn));
+                    .spawn(move || serve(&conn, &count));
                 drop(spawned);
             }
         });
-        Ok(Self { address, stopping })
+        Ok(Self {
+            address,
+            n_received,
+            stopping,
+        })
     }
 
     /// Returns its port.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Returns how many bytes all its [`Op::Sink`] connections have taken.
+    pub fn n_received(&self) -> u64 {
+        self.n_received.load(Ordering::Relaxed)
     }
 }
 
@@ -128,7 +141,7 @@ impl Drop for UdpEcho {
     }
 }
 
-fn serve(conn: &TcpStream) -> Result<()> {
+fn serve(conn: &TcpStream, n_received: &AtomicU64) -> Result<()> {
     conn.set_nodelay(true)?;
     let mut stream = conn;
     let mut request = [0; REQUEST_LEN];
@@ -153,16 +166,8 @@ fn serve(conn: &TcpStream) -> Result<()> {
             })?;
             stream.write_all(RECEIVED)?;
         }
-        op if op == Op::Source as u8 => {
-            let block = vec![0; BULK_BLOCK_LEN];
-            loop {
-                stream.write_all(&block)?;
-            }
-        }
-        op if op == Op::Sink as u8 => {
-            let mut block = vec![0; BULK_BLOCK_LEN];
-            while stream.read(&mut block)? > 0 {}
-        }
+        op if op == Op::Source as u8 => bulk::pour(conn)?,
+        op if op == Op::Sink as u8 => bulk::drain(conn, n_received)?,
         other => bail!("unknown operation {other}"),
     }
     // Whoever closes first may cut off what the other has not read: the user closes first.
@@ -192,9 +197,6 @@ const CONNECTION_STACK_LEN: usize = 128 * 1024;
 
 /// Echo connections are many and their messages small.
 const ECHO_BLOCK_LEN: usize = 4 * 1024;
-
-/// For measuring: large, so that the service costs little beside the tunnel.
-const BULK_BLOCK_LEN: usize = 512 * 1024;
 
 /// How often the UDP service looks whether it should end.
 const UDP_STOP_INTERVAL: Duration = Duration::from_millis(200);
