@@ -4,22 +4,35 @@
 //! zeros are sent from the page cache, and what arrives is dropped inside the kernel.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sends zeros until the peer closes.
-pub fn pour(mut conn: &TcpStream) -> io::Result<()> {
+pub fn pour(conn: &TcpStream) -> io::Result<()> {
     let mut zeros: File = tempfile::tempfile()?;
-    zeros.set_len(FILE_LEN)?;
-    // The first pass puts real pages under the file, which has none yet.
-    io::copy(&mut (&zeros).take(FILE_LEN), &mut io::sink())?;
+    // Written and not only measured out, so that there are pages to send.
+    zeros.write_all(&vec![0; FILE_LEN])?;
     loop {
-        zeros.seek(SeekFrom::Start(0))?;
-        // From a file to a socket, std uses sendfile.
-        io::copy(&mut (&zeros).take(FILE_LEN), &mut conn)?;
+        let mut offset: libc::off_t = 0;
+        while usize::try_from(offset).is_ok_and(|offset| offset < FILE_LEN) {
+            #[expect(unsafe_code, reason = "std has no way to send from the page cache")]
+            // SAFETY: both descriptors are open as long as their owners are borrowed, and `offset`
+            // outlives the call.
+            let n = unsafe {
+                libc::sendfile(
+                    conn.as_raw_fd(),
+                    zeros.as_raw_fd(),
+                    &raw mut offset,
+                    FILE_LEN,
+                )
+            };
+            if n < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
     }
 }
 
@@ -46,7 +59,7 @@ pub fn drain(conn: &TcpStream, n_received: &AtomicU64) -> io::Result<()> {
 }
 
 /// How much of the page cache is sent over and over again.
-const FILE_LEN: u64 = 4 * 1024 * 1024;
+const FILE_LEN: usize = 4 * 1024 * 1024;
 
 /// How much is dropped at once, at most.
 const DRAIN_LEN: usize = 1024 * 1024;
