@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `frpc` program. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    frpc::program::run(std::env::args_os())
+}

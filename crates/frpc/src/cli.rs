@@ -1,0 +1,796 @@
+//! The command line: frp's commands, flags and short forms.
+//!
+//! clap parses; what differs from frp's parser is put right here: `_` and `-` are the same in a
+//! flag's name, `--flag=false` works for switches, words that nobody asked for are ignored after a
+//! command, and errors read as frp's do.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+/// The whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "frpc",
+    about = "frpc publishes local services through frps. Drop-in for frp's client.",
+    disable_version_flag = true,
+    args_override_self = true
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    /// Without a command frpc runs with its configuration file.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct GlobalFlags {
+    /// Config file of frpc
+    #[arg(
+        short = 'c',
+        long,
+        global = true,
+        default_value = "./frpc.ini",
+        allow_hyphen_values = true
+    )]
+    pub config: PathBuf,
+    /// Config directory, run one frpc service for each file in config directory
+    #[arg(long, global = true, allow_hyphen_values = true)]
+    pub config_dir: Option<PathBuf>,
+    /// Version of frpc
+    #[arg(short = 'v', long, global = true, default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, hide_default_value = true,
+        hide_possible_values = true, value_parser = parse_bool)]
+    pub version: bool,
+    /// Strict config parsing mode, unknown fields will cause errors
+    #[arg(long, global = true, default_value = "true", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = parse_bool)]
+    pub strict_config: bool,
+    /// Allowed unsafe features, one or more of: TokenSourceExec
+    #[arg(long, global = true, value_delimiter = ',', action = ArgAction::Append,
+        allow_hyphen_values = true)]
+    pub allow_unsafe: Vec<String>,
+}
+
+/// What to do instead of running with the configuration file.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run frpc with a single tcp proxy
+    Tcp(Box<PortProxy>),
+    /// Run frpc with a single udp proxy
+    Udp(Box<PortProxy>),
+    /// Run frpc with a single tcpmux proxy
+    Tcpmux(Box<TcpmuxProxy>),
+    /// Run frpc with a single http proxy
+    Http(Box<HttpProxy>),
+    /// Run frpc with a single https proxy
+    Https(Box<HttpsProxy>),
+    /// Run frpc with a single stcp proxy
+    Stcp(Box<SecretProxy>),
+    /// Run frpc with a single sudp proxy
+    Sudp(Box<SecretProxy>),
+    /// Run frpc with a single xtcp proxy
+    Xtcp(Box<SecretProxy>),
+    /// Verify that the configures is valid
+    Verify {
+        /// Ignored, as frp ignores them.
+        #[arg(hide = true)]
+        extra: Vec<String>,
+    },
+    /// Hot-Reload frpc configuration
+    Reload(AdminFlags),
+    /// Overview of all proxies status
+    Status(AdminFlags),
+    /// Stop the running frpc
+    Stop(AdminFlags),
+    /// NAT hole punching related commands
+    Nathole {
+        /// What to do.
+        #[command(subcommand)]
+        command: NatholeCommand,
+    },
+    /// Generate the autocompletion script for the specified shell
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// The commands below `nathole`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NatholeCommand {
+    /// Discover nathole information from stun server
+    Discover {
+        /// STUN server address
+        #[arg(long, allow_hyphen_values = true)]
+        nat_hole_stun_server: Option<String>,
+        /// Local address to connect to the STUN server
+        #[arg(short = 'l', long, allow_hyphen_values = true)]
+        nat_hole_local_addr: Option<String>,
+        /// Ignored, as frp ignores them.
+        #[arg(hide = true)]
+        extra: Vec<String>,
+    },
+}
+
+/// The shells that completion scripts exist for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+    /// PowerShell.
+    Powershell,
+}
+
+/// Flags of the commands that talk to a running frpc.
+#[derive(Args, Clone, Debug)]
+pub struct AdminFlags {
+    /// Timeout for admin API calls
+    #[arg(long, default_value = "30s", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub api_timeout: Duration,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// `tcp` and `udp`.
+#[derive(Args, Clone, Debug)]
+pub struct PortProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// Remote port
+    #[arg(short = 'r', long, default_value_t = 0, allow_hyphen_values = true)]
+    pub remote_port: i64,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// `stcp`, `sudp` and `xtcp`, each with a visitor of its kind.
+#[derive(Args, Clone, Debug)]
+#[command(args_override_self = true)]
+pub struct SecretProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// Secret key
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub sk: String,
+    /// Allow visitor users
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append, allow_hyphen_values = true)]
+    pub allow_users: Vec<String>,
+    /// The visitor instead of the proxy.
+    #[command(subcommand)]
+    pub visitor: Option<VisitorCommand>,
+}
+
+/// The command below `stcp`, `sudp` and `xtcp`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum VisitorCommand {
+    /// Run frpc with a single visitor
+    Visitor(Box<VisitorFlags>),
+}
+
+/// What a visitor has.
+#[derive(Args, Clone, Debug)]
+pub struct VisitorFlags {
+    /// Visitor name
+    #[arg(
+        short = 'n',
+        long = "visitor-name",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub name: String,
+    /// Use encryption
+    #[arg(long = "ue", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_encryption: bool,
+    /// Use compression
+    #[arg(long = "uc", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_compression: bool,
+    /// Secret key
+    #[arg(long = "sk", default_value = "", allow_hyphen_values = true)]
+    pub secret_key: String,
+    /// Server name
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub server_name: String,
+    /// Server user
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub server_user: String,
+    /// Bind addr
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub bind_addr: String,
+    /// Bind port
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    pub bind_port: i64,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// `http`, which comes later.
+#[derive(Args, Clone, Debug)]
+pub struct HttpProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    #[command(flatten)]
+    domain: DomainFlags,
+    /// Locations
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append)]
+    locations: Vec<String>,
+    /// HTTP auth user
+    #[arg(long)]
+    http_user: Option<String>,
+    /// HTTP auth password
+    #[arg(long)]
+    http_pwd: Option<String>,
+    /// Host header rewrite
+    #[arg(long)]
+    host_header_rewrite: Option<String>,
+    #[arg(hide = true)]
+    extra: Vec<String>,
+}
+
+/// `https`, which comes later.
+#[derive(Args, Clone, Debug)]
+pub struct HttpsProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    #[command(flatten)]
+    domain: DomainFlags,
+    #[arg(hide = true)]
+    extra: Vec<String>,
+}
+
+/// `tcpmux`, which comes later.
+#[derive(Args, Clone, Debug)]
+pub struct TcpmuxProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    #[command(flatten)]
+    domain: DomainFlags,
+    /// Multiplexer
+    #[arg(long)]
+    mux: Option<String>,
+    /// HTTP auth user
+    #[arg(long)]
+    http_user: Option<String>,
+    /// HTTP auth password
+    #[arg(long)]
+    http_pwd: Option<String>,
+    #[arg(hide = true)]
+    extra: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct DomainFlags {
+    /// Custom domains
+    #[arg(short = 'd', long, value_delimiter = ',', action = ArgAction::Append)]
+    custom_domain: Vec<String>,
+    /// Sub domain
+    #[arg(long)]
+    sd: Option<String>,
+}
+
+/// Where the server is and how to reach it: the part of the configuration that single-proxy
+/// commands take from flags.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectionFlags {
+    /// frp server's address
+    #[arg(
+        short = 's',
+        long,
+        global = true,
+        default_value = "127.0.0.1",
+        allow_hyphen_values = true
+    )]
+    pub server_addr: String,
+    /// frp server's port
+    #[arg(
+        short = 'P',
+        long,
+        global = true,
+        default_value_t = 7000,
+        allow_hyphen_values = true
+    )]
+    pub server_port: i64,
+    /// Optional values are [tcp kcp quic websocket wss]
+    #[arg(
+        short = 'p',
+        long,
+        global = true,
+        default_value = "tcp",
+        allow_hyphen_values = true
+    )]
+    pub protocol: String,
+    /// User
+    #[arg(
+        short = 'u',
+        long,
+        global = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub user: String,
+    /// Auth token
+    #[arg(
+        short = 't',
+        long,
+        global = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub token: String,
+    /// Unique identifier for this frpc instance
+    #[arg(long, global = true, default_value = "", allow_hyphen_values = true)]
+    pub client_id: String,
+    /// Log level
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        allow_hyphen_values = true
+    )]
+    pub log_level: String,
+    /// Console or file path
+    #[arg(
+        long,
+        global = true,
+        default_value = "console",
+        allow_hyphen_values = true
+    )]
+    pub log_file: String,
+    /// Log file reserved days
+    #[arg(long, global = true, default_value_t = 3, allow_hyphen_values = true)]
+    pub log_max_days: i64,
+    /// Disable log color in console
+    #[arg(long, global = true, default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = parse_bool)]
+    pub disable_log_color: bool,
+    /// Enable frpc tls
+    #[arg(long, global = true, default_value = "true", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = parse_bool)]
+    pub tls_enable: bool,
+    /// Specify the custom server name of tls certificate
+    #[arg(long, global = true, default_value = "", allow_hyphen_values = true)]
+    pub tls_server_name: String,
+    /// Specify dns server instead of using system default one
+    #[arg(long, global = true, default_value = "", allow_hyphen_values = true)]
+    pub dns_server: String,
+}
+
+/// What every proxy has.
+#[derive(Args, Clone, Debug)]
+pub struct ProxyFlags {
+    /// Proxy name
+    #[arg(
+        short = 'n',
+        long = "proxy-name",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub name: String,
+    /// Metadata key-value pairs (e.g., key1=value1,key2=value2)
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append, value_parser = parse_pair,
+        allow_hyphen_values = true)]
+    pub metadatas: Vec<String>,
+    /// Annotation key-value pairs (e.g., key1=value1,key2=value2)
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append, value_parser = parse_pair,
+        allow_hyphen_values = true)]
+    pub annotations: Vec<String>,
+    /// Local ip
+    #[arg(
+        short = 'i',
+        long,
+        default_value = "127.0.0.1",
+        allow_hyphen_values = true
+    )]
+    pub local_ip: String,
+    /// Local port
+    #[arg(short = 'l', long, default_value_t = 0, allow_hyphen_values = true)]
+    pub local_port: i64,
+    /// Use encryption
+    #[arg(long = "ue", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_encryption: bool,
+    /// Use compression
+    #[arg(long = "uc", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_compression: bool,
+    /// Bandwidth limit (e.g. 100KB or 1MB)
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub bandwidth_limit: String,
+    /// Bandwidth limit mode
+    #[arg(long, default_value = "client", allow_hyphen_values = true)]
+    pub bandwidth_limit_mode: String,
+}
+
+/// The program ends before it does anything: help was asked for, or the line makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlyExit {
+    /// What to print on standard output.
+    pub stdout: String,
+    /// What to print on standard error.
+    pub stderr: String,
+    /// The exit code.
+    pub code: i32,
+}
+
+/// Reads the command line, the program's name first.
+pub fn parse<I, T>(args: I) -> Result<Cli, EarlyExit>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString>,
+{
+    let args: Vec<OsString> = args.into_iter().map(|arg| normalise(arg.into())).collect();
+    Cli::try_parse_from(&args).map_err(|error| explain(&error))
+}
+
+/// The completion script for `shell`.
+pub fn completion(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+        Shell::Powershell => clap_complete::Shell::PowerShell,
+    };
+    clap_complete::generate(shell, &mut Cli::command(), "frpc", &mut script);
+    script
+}
+
+/// `--server_addr=x_y` is `--server-addr=x_y`.
+fn normalise(arg: OsString) -> OsString {
+    let Some(text) = arg.to_str() else { return arg };
+    let Some(flag) = text.strip_prefix("--") else {
+        return arg;
+    };
+    let (name, value) = match flag.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (flag, None),
+    };
+    // A value that merely starts with two hyphens is left alone unless it looks like a flag.
+    if !name.contains('_')
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    {
+        return arg;
+    }
+    let name = name.replace('_', "-");
+    match value {
+        Some(value) => format!("--{name}={value}").into(),
+        None => format!("--{name}").into(),
+    }
+}
+
+/// Says what clap found in frp's words.
+fn explain(error: &clap::Error) -> EarlyExit {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let flag = || context(ContextKind::InvalidArg).unwrap_or_default();
+    let text = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return EarlyExit {
+                stdout: error.render().to_string(),
+                stderr: String::new(),
+                code: 0,
+            };
+        }
+        ErrorKind::InvalidSubcommand => {
+            return unknown_command(&context(ContextKind::InvalidSubcommand).unwrap_or_default());
+        }
+        ErrorKind::UnknownArgument => {
+            let flag = flag();
+            match flag.strip_prefix("--") {
+                Some(_) => format!("unknown flag: {flag}"),
+                None => match flag.strip_prefix('-') {
+                    Some(short) => format!("unknown shorthand flag: '{short}' in -{short}"),
+                    None => return unknown_command(&flag),
+                },
+            }
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let flag = flag();
+            let name = flag.split_whitespace().next().unwrap_or_default();
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            if value.is_empty() {
+                format!("flag needs an argument: {name}")
+            } else {
+                let cause = std::error::Error::source(error)
+                    .map_or_else(|| "invalid value".to_owned(), ToString::to_string);
+                format!("invalid argument \"{value}\" for \"{name}\" flag: {cause}")
+            }
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default();
+            first.strip_prefix("error: ").unwrap_or(first).to_owned()
+        }
+    };
+    let usage = Cli::command().render_help();
+    EarlyExit {
+        stdout: String::new(),
+        stderr: format!("Error: {text}\n{usage}\n"),
+        code: 1,
+    }
+}
+
+fn unknown_command(word: &str) -> EarlyExit {
+    EarlyExit {
+        stdout: String::new(),
+        stderr: format!(
+            "Error: unknown command \"{word}\" for \"frpc\"\nRun 'frpc --help' for usage.\n"
+        ),
+        code: 1,
+    }
+}
+
+/// A switch's value, in the forms Go accepts.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!(
+            "strconv.ParseBool: parsing \"{text}\": invalid syntax"
+        )),
+    }
+}
+
+fn parse_pair(text: &str) -> Result<String, String> {
+    if !text.contains('=') {
+        return Err(format!("{text} must be formatted as key=value"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A duration as Go writes it: `30s`, `1m30s`, `1.5h`, `250ms`, `0`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("time: invalid duration \"{text}\"");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(invalid)?;
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let unit_len = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        total += number
+            * match unit {
+                "ns" => 1e-9,
+                "us" | "µs" | "μs" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return Err(invalid()),
+            };
+        rest = after;
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Cli, EarlyExit> {
+        parse(std::iter::once("frpc").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_flags_frpc_runs_with_the_file_of_frps_default_name() {
+        let cli = parse_line("").unwrap();
+        assert_eq!(cli.global.config, PathBuf::from("./frpc.ini"));
+        assert!(cli.global.strict_config);
+        assert!(cli.command.is_none());
+    }
+
+    #[test]
+    fn underscores_and_hyphens_are_the_same_in_a_flags_name() {
+        for line in [
+            "--strict_config=false -c a_b",
+            "--strict-config=false --config=a_b",
+        ] {
+            let cli = parse_line(line).unwrap();
+            assert!(!cli.global.strict_config);
+            assert_eq!(cli.global.config, PathBuf::from("a_b"));
+        }
+    }
+
+    #[test]
+    fn a_single_proxy_is_described_by_short_flags() {
+        let cli = parse_line(
+            "tcp -s 10.0.0.1 -P 7001 -t secret -u me -n ssh -l 22 -i 10.0.0.2 -r 6000 --ue \
+             --uc=true --metadatas a=1,b=2 --tls_enable=false --log_level debug",
+        )
+        .unwrap();
+        let Some(Command::Tcp(tcp)) = cli.command else {
+            panic!("not tcp")
+        };
+        assert_eq!(tcp.connection.server_addr, "10.0.0.1");
+        assert_eq!(tcp.connection.server_port, 7001);
+        assert_eq!(tcp.connection.token, "secret");
+        assert_eq!(tcp.connection.user, "me");
+        assert!(!tcp.connection.tls_enable);
+        assert_eq!(tcp.connection.log_level, "debug");
+        assert_eq!(tcp.proxy.name, "ssh");
+        assert_eq!(
+            (tcp.proxy.local_ip.as_str(), tcp.proxy.local_port),
+            ("10.0.0.2", 22)
+        );
+        assert_eq!(tcp.remote_port, 6000);
+        assert!(tcp.proxy.use_encryption && tcp.proxy.use_compression);
+        assert_eq!(tcp.proxy.metadatas, ["a=1", "b=2"]);
+    }
+
+    #[test]
+    fn a_short_flag_may_be_joined_to_its_value() {
+        let cli = parse_line("tcp -l22 -r=6000 -nweb").unwrap();
+        let Some(Command::Tcp(tcp)) = cli.command else {
+            panic!("not tcp")
+        };
+        assert_eq!((tcp.proxy.local_port, tcp.remote_port), (22, 6000));
+        assert_eq!(tcp.proxy.name, "web");
+    }
+
+    #[test]
+    fn connection_flags_belong_to_the_visitor_as_well() {
+        for line in [
+            "stcp visitor -n v --sk k --server_name ssh --bind_port 6001 -s 10.0.0.1",
+            "stcp -s 10.0.0.1 visitor --visitor-name v --sk=k --server-name ssh --bind-port=6001",
+        ] {
+            let cli = parse_line(line).unwrap();
+            let Some(Command::Stcp(stcp)) = cli.command else {
+                panic!("not stcp")
+            };
+            assert_eq!(stcp.connection.server_addr, "10.0.0.1", "{line}");
+            let Some(VisitorCommand::Visitor(visitor)) = stcp.visitor else {
+                panic!("{line}")
+            };
+            assert_eq!((visitor.name.as_str(), visitor.bind_port), ("v", 6001));
+        }
+    }
+
+    #[test]
+    fn words_after_a_command_are_ignored() {
+        assert!(parse_line("verify -c x extra words").is_ok());
+        assert!(parse_line("status extra").is_ok());
+        assert!(parse_line("tcp extra -n x").is_ok());
+    }
+
+    #[test]
+    fn an_unknown_command_is_named_as_frp_names_it() {
+        let exit = parse_line("badcmd").unwrap_err();
+        assert_eq!(
+            exit.stderr,
+            "Error: unknown command \"badcmd\" for \"frpc\"\nRun 'frpc --help' for usage.\n"
+        );
+        assert_eq!((exit.code, exit.stdout.as_str()), (1, ""));
+    }
+
+    #[test]
+    fn an_unknown_flag_is_named_and_the_usage_follows() {
+        let exit = parse_line("--bogus").unwrap_err();
+        assert!(
+            exit.stderr.starts_with("Error: unknown flag: --bogus\n"),
+            "{}",
+            exit.stderr
+        );
+        assert!(exit.stderr.contains("--config"));
+        assert_eq!(exit.code, 1);
+
+        let exit = parse_line("tcp -l abc").unwrap_err();
+        let expected = "Error: invalid argument \"abc\" for \"--local-port\" flag: ";
+        assert!(exit.stderr.starts_with(expected), "{}", exit.stderr);
+
+        let exit = parse_line("tcp -l").unwrap_err();
+        let expected = "Error: flag needs an argument: --local-port";
+        assert!(exit.stderr.starts_with(expected), "{}", exit.stderr);
+    }
+
+    #[test]
+    fn help_is_printed_on_standard_output_and_is_no_error() {
+        for line in ["--help", "-h", "help", "help tcp", "tcp -h"] {
+            let exit = parse_line(line).unwrap_err();
+            assert_eq!((exit.code, exit.stderr.as_str()), (0, ""), "{line}");
+            assert!(exit.stdout.contains("Usage:"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_api_timeout_is_a_duration_as_go_writes_it() {
+        for (text, seconds) in [
+            ("1m30s", 90.0),
+            ("250ms", 0.25),
+            ("1.5h", 5400.0),
+            ("0", 0.0),
+        ] {
+            let cli = parse_line(&format!("status --api-timeout {text}")).unwrap();
+            let Some(Command::Status(flags)) = cli.command else {
+                panic!("not status")
+            };
+            assert!(
+                (flags.api_timeout.as_secs_f64() - seconds).abs() < 1e-9,
+                "{text}"
+            );
+        }
+        for text in ["", "5", "s", "1x", "-1s", "1..2s", "9e99h"] {
+            assert!(
+                parse(["frpc", "status", "--api-timeout", text]).is_err(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_shell_has_a_completion_script() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Powershell] {
+            assert!(!completion(shell).is_empty(), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn commands_of_later_types_parse() {
+        for line in [
+            "http -n web -l 80 -d a.example,b.example --sd web --locations / --http_user u",
+            "https -n web -l 443 --custom_domain a.example",
+            "tcpmux -n m --mux httpconnect -d a.example",
+            "sudp -n s --sk k --allow_users a,b",
+            "xtcp visitor -n x --sk k --server_name p2p --bind_port 1",
+            "nathole discover --nat_hole_stun_server s:1 -l :0",
+        ] {
+            assert!(parse_line(line).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The control of one session: from LoginResp until either end closes.
+//!
+//! One task decides: messages from frps, the clocks, and commands of the program reach it one at a
+//! time. It never waits for frps to take a message; those go through a queue to a task of their
+//! own. When it ends, everything that belongs to the session ends with it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use frp_core::config::{ProxyConfig, VisitorConfig};
+use frp_core::conn::{ConnError, MessageReader, MessageWriter};
+use frp_core::proto::msg::{Message, NewProxyResp, Ping, Pong};
+use frp_core::relay::HalfClose;
+use frp_core::session::Session;
+use frp_core::task;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::client::Context;
+use crate::login::LoggedIn;
+use crate::proxy::state::{StartError, TICK};
+use crate::proxy::{Changes, ProxySet};
+use crate::visitor::VisitorSet;
+use crate::work_conn::WorkConns;
+
+/// What is to be published and visited. Replaced as a whole by a reload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Services {
+    /// The proxies.
+    pub proxies: Vec<ProxyConfig>,
+    /// The visitors.
+    pub visitors: Vec<VisitorConfig>,
+}
+
+/// What the rest of the program can ask of a control.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlHandle {
+    /// The proxies of the session, for status.
+    pub(crate) proxies: Arc<Mutex<ProxySet>>,
+    commands: mpsc::Sender<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Update {
+        services: Arc<Services>,
+        done: oneshot::Sender<()>,
+    },
+    Close {
+        grace: Duration,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Commands on their way to the control: reloads come one by one, so few ever wait.
+const COMMANDS_LEN: usize = 4;
+
+impl ControlHandle {
+    /// Makes the services those of `services`; returns when it is done, or the session is over.
+    pub(crate) async fn update(&self, services: Arc<Services>) {
+        let (done, is_done) = oneshot::channel();
+        if self
+            .commands
+            .send(Command::Update { services, done })
+            .await
+            .is_ok()
+        {
+            // An error means that the session is over: the next one starts with these services.
+            let _ = is_done.await;
+        }
+    }
+
+    /// Takes all proxies back, leaves `grace` for that to arrive, and closes the session.
+    pub(crate) async fn close(&self, grace: Duration) {
+        let (done, is_done) = oneshot::channel();
+        if self
+            .commands
+            .send(Command::Close { grace, done })
+            .await
+            .is_ok()
+        {
+            let _ = is_done.await;
+        }
+    }
+}
+
+/// Why a control has ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlEnd {
+    /// This program closed it.
+    #[error("closed on this side")]
+    ClosedHere,
+    /// frps closed it, or the network did, or what came was no message.
+    #[error("{0}")]
+    Conn(ConnError),
+    /// No Pong within the configured time.
+    #[error("heartbeat timeout")]
+    HeartbeatTimeout,
+    /// frps refused a Ping, in these words.
+    #[error("pong message contains error: {0}")]
+    PingRefused(String),
+    /// frps takes no more messages.
+    #[error("the server takes no more messages")]
+    Stuck,
+}
+
+/// The control of one session.
+#[derive(Debug)]
+pub(crate) struct Control {
+    context: Arc<Context>,
+    session: Arc<Session>,
+    reader: MessageReader,
+    /// Messages for frps that the queue has no room for yet.
+    outbox: VecDeque<Message>,
+    queue: mpsc::Sender<Message>,
+    writer_error: oneshot::Receiver<ConnError>,
+    proxies: Arc<Mutex<ProxySet>>,
+    visitors: VisitorSet,
+    work_conns: Arc<WorkConns>,
+    commands: mpsc::Receiver<Command>,
+    last_pong: Instant,
+    /// Ends what belongs to the session when the control ends, however it does.
+    _over: DropGuard,
+}
+
+impl Control {
+    /// Takes over a session that has just logged in.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        session: Arc<Session>,
+        logged_in: LoggedIn,
+    ) -> (Self, ControlHandle) {
+        let LoggedIn {
+            run_id,
+            welcome,
+            reader,
+            writer,
+        } = logged_in;
+        // A Go frps ends both directions when one ends; a Holdfast keeps the other.
+        let half_close = if welcome.is_some() {
+            HalfClose::Keep
+        } else {
+            HalfClose::EndBoth
+        };
+        let over = CancellationToken::new();
+        let proxies = Arc::new(Mutex::new(ProxySet::new(
+            context.config.user.clone(),
+            context.token.clone(),
+        )));
+        let work_conns = WorkConns::new(
+            context.clone(),
+            session.clone(),
+            proxies.clone(),
+            run_id.clone(),
+            half_close,
+            over.clone(),
+        );
+        let visitors = VisitorSet::new(
+            context.clone(),
+            session.clone(),
+            run_id,
+            half_close,
+            over.clone(),
+        );
+        let (queue, messages) = mpsc::channel(QUEUE_LEN);
+        let (failed, writer_error) = oneshot::channel();
+        task::spawn("control writer", write_messages(writer, messages, failed));
+        let (commands_tx, commands) = mpsc::channel(COMMANDS_LEN);
+        let handle = ControlHandle {
+            proxies: proxies.clone(),
+            commands: commands_tx,
+        };
+        let control = Self {
+            context,
+            session,
+            reader,
+            outbox: VecDeque::new(),
+            queue,
+            writer_error,
+            proxies,
+            visitors,
+            work_conns,
+            commands,
+            last_pong: Instant::now(),
+            _over: over.drop_guard(),
+        };
+        (control, handle)
+    }
+
+    /// Works until the session ends, beginning with `services`.
+    pub(crate) async fn run(mut self, services: &Services) -> ControlEnd {
+        self.update(services).await;
+        let end = match self.work().await {
+            Ok(()) => ControlEnd::ClosedHere,
+            Err(end) => end,
+        };
+        // Proxies and visitors go before the carrier, so that no user is accepted for nothing.
+        let _unsent = self.proxies.lock().close();
+        self.visitors.close().await;
+        self.session.carrier().close();
+        end
+    }
+
+    async fn work(&mut self) -> Result<(), ControlEnd> {
+        let transport = &self.context.config.transport;
+        let heartbeat_timeout = transport
+            .heartbeat_interval
+            .and(transport.heartbeat_timeout);
+        let mut ping = transport.heartbeat_interval.map(ticker);
+        let mut tick = ticker(TICK);
+        let carrier = self.session.carrier().clone();
+        let queue = self.queue.clone();
+        loop {
+            let pong_due = heartbeat_timeout.map(|limit| self.last_pong + limit);
+            tokio::select! {
+                message = self.reader.read() => self.handle(message.map_err(ControlEnd::Conn)?)?,
+                permit = queue.reserve(), if !self.outbox.is_empty() => {
+                    if let (Ok(permit), Some(message)) = (permit, self.outbox.pop_front()) {
+                        permit.send(message);
+                    }
+                }
+                _ = tick.tick() => {
+                    let due = self.proxies.lock().poll(Instant::now());
+                    self.outbox.extend(due);
+                }
+                () = next_tick(&mut ping) => self.send_ping(),
+                () = at(pong_due) => return Err(ControlEnd::HeartbeatTimeout),
+                // The control drops no command sender, so there is always a next one or silence.
+                Some(command) = self.commands.recv() => match command {
+                    Command::Update { services, done } => {
+                        self.update(&services).await;
+                        let _ = done.send(());
+                    }
+                    Command::Close { grace, done } => {
+                        self.close_gracefully(grace).await;
+                        let _ = done.send(());
+                        return Ok(());
+                    }
+                },
+                Ok(error) = &mut self.writer_error => return Err(ControlEnd::Conn(error)),
+                error = carrier.closed() => {
+                    // What arrived before the end is still worth reading, an error of frps say.
+                    while let Ok(Ok(message)) = timeout(LAST_WORDS, self.reader.read()).await {
+                        self.handle(message)?;
+                    }
+                    tracing::debug!("carrier ended: {error}");
+                    return Err(ControlEnd::Conn(ConnError::Closed));
+                }
+            }
+            if self.outbox.len() > MAX_OUTBOX_PER_PROXY * (self.proxies.lock().len() + 16) {
+                return Err(ControlEnd::Stuck);
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) -> Result<(), ControlEnd> {
+        match message {
+            Message::ReqWorkConn(_) => self.work_conns.handle_request(),
+            Message::NewProxyResp(answer) => self.handle_answer(&answer),
+            Message::Pong(Pong { error }) if error.is_empty() => {
+                tracing::debug!("receive heartbeat from server");
+                self.last_pong = Instant::now();
+            }
+            Message::Pong(Pong { error }) => return Err(ControlEnd::PingRefused(error)),
+            // Not for a control, or not for this version of it: ignored, as in frp.
+            other => {
+                metrics::counter!("holdfast_rejected_total", "cause" => "unexpected message")
+                    .increment(1);
+                tracing::debug!("ignore {} on the control", other.name());
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_answer(&mut self, answer: &NewProxyResp) {
+        let outcome = self.proxies.lock().handle_answer(Instant::now(), answer);
+        let Some((name, outcome)) = outcome else {
+            metrics::counter!("holdfast_rejected_total", "cause" => "unknown proxy").increment(1);
+            tracing::debug!(
+                "ignore an answer for proxy [{}], not one of ours",
+                answer.proxy_name
+            );
+            return;
+        };
+        let span = tracing::info_span!("proxy", proxy = %name);
+        span.in_scope(|| match outcome {
+            Ok(()) => tracing::info!("start proxy success"),
+            Err(error @ StartError::Refused(_)) => tracing::warn!("start error: {error}"),
+            Err(error @ StartError::NotAwaited) => tracing::debug!("start error: {error}"),
+        });
+    }
+
+    /// Visitors first, then proxies, as in frp.
+    async fn update(&mut self, services: &Services) {
+        self.visitors.update(&services.visitors).await;
+        let changes = self
+            .proxies
+            .lock()
+            .update(Instant::now(), &services.proxies);
+        let Changes {
+            removed,
+            added,
+            messages,
+        } = changes;
+        if !removed.is_empty() {
+            tracing::info!("proxy removed: [{}]", removed.join(" "));
+        }
+        if !added.is_empty() {
+            tracing::info!("proxy added: [{}]", added.join(" "));
+        }
+        self.outbox.extend(messages);
+    }
+
+    fn send_ping(&mut self) {
+        tracing::debug!("send heartbeat to server");
+        let mut message = Ping::default();
+        if self.context.config.auth.additional_scopes.heart_beats {
+            let (key, timestamp) = self.context.sign_now();
+            message.privilege_key = key;
+            message.timestamp = timestamp;
+        }
+        self.outbox.push_back(message.into());
+    }
+
+    /// Tells frps that all proxies are gone and leaves it `grace` to read that.
+    async fn close_gracefully(&mut self, grace: Duration) {
+        let messages = self.proxies.lock().close();
+        self.outbox.extend(messages);
+        self.visitors.close().await;
+        let deadline = Instant::now() + grace;
+        while let Some(message) = self.outbox.pop_front() {
+            if timeout(grace, self.queue.send(message)).await.is_err() {
+                break;
+            }
+        }
+        sleep_until(deadline.into()).await;
+    }
+}
+
+/// How long a control reads on after its carrier has closed.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// Messages on their way to frps, beside the outbox. frp's value.
+const QUEUE_LEN: usize = 100;
+
+/// Messages that may wait for each proxy: opened, closed and changed twice over. Beyond it frps is
+/// not reading.
+const MAX_OUTBOX_PER_PROXY: usize = 8;
+
+/// How long frps has to take a message before the session counts as dead.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Writes what the control queues. Ends with the control, or tells it why it cannot go on.
+async fn write_messages(
+    mut writer: MessageWriter,
+    mut messages: mpsc::Receiver<Message>,
+    failed: oneshot::Sender<ConnError>,
+) {
+    let error = loop {
+        let Some(message) = messages.recv().await else {
+            // The carrier is closed right after; an error here changes nothing.
+            let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
+            return;
+        };
+        match timeout(WRITE_TIMEOUT, writer.write(&message)).await {
+            Ok(Ok(())) => {}
+            // Too long for a frame: frps would close the session over it. The proxy stays in
+            // `wait start`, and the log says why.
+            Ok(Err(error @ ConnError::Encode(_))) => {
+                tracing::error!("{} is not sent: {error}", message.name());
+            }
+            Ok(Err(error)) => break error,
+            Err(_) => break ConnError::Timeout(WRITE_TIMEOUT),
+        }
+    };
+    let _ = failed.send(error);
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(period);
+    // After a suspend one tick is enough.
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+/// The next tick, or never.
+async fn next_tick(ticker: &mut Option<tokio::time::Interval>) {
+    match ticker {
+        Some(ticker) => {
+            ticker.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for `instant`, or for ever.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}

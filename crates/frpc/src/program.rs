@@ -1,0 +1,335 @@
+//! The program around the clients: commands, output, exit codes, signals.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frp_core::config::{
+    ClientConfig, LoadOptions, Loaded, client_from_flags, load_client, resolve_token,
+};
+use frp_core::log::{self, InitError, LogOptions};
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin, ConfigFile};
+use crate::admin_client::{AdminClient, AdminError};
+use crate::cli::{self, AdminFlags, Cli, Command, GlobalFlags};
+use crate::client::Client;
+use crate::flags::{SingleService, single_service};
+use crate::login::FRP_VERSION;
+use crate::{status, transport};
+
+/// Runs the program with the command line `args`, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(exit) => {
+            print(&exit.stdout);
+            // Nobody is left to tell when standard error is closed.
+            let _ = io::stderr().write_all(exit.stderr.as_bytes());
+            return ExitCode::from(u8::from(exit.code != 0));
+        }
+    };
+    match run_command(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // frp prints its errors bare, and on standard output.
+            print_line(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What ends the program with exit code 1: the text that is printed.
+type Failure = String;
+
+fn run_command(cli: &Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    let Some(command) = &cli.command else {
+        if global.version {
+            print_line(&FRP_VERSION);
+            return Ok(());
+        }
+        return match &global.config_dir {
+            Some(dir) => run_directory(dir, global),
+            None => {
+                let clients = Clients::default();
+                block_on_with(&clients, run_file(&global.config, global, &clients))
+            }
+        };
+    };
+    match command {
+        Command::Verify { .. } => verify(global),
+        Command::Reload(flags) => reload(global, flags),
+        Command::Status(flags) => show_status(global, flags),
+        Command::Stop(flags) => stop(global, flags),
+        Command::Nathole { .. } => Err("not supported yet: nathole discover".to_owned()),
+        Command::Completion { shell } => {
+            // A closed standard output is the reader's choice.
+            let _ = io::stdout().write_all(&cli::completion(*shell));
+            Ok(())
+        }
+        command => match single_service(command) {
+            Some(single) => run_single(&single, global),
+            None => Ok(()),
+        },
+    }
+}
+
+fn load_options(global: &GlobalFlags) -> LoadOptions {
+    LoadOptions {
+        strict: global.strict_config,
+        allow_unsafe: global.allow_unsafe.clone(),
+        ..LoadOptions::default()
+    }
+}
+
+/// Loads a file and prints the warnings about it.
+fn load(path: &Path, global: &GlobalFlags) -> Result<ClientConfig, Failure> {
+    let loaded = load_client(path, &load_options(global)).map_err(|errors| errors.to_string())?;
+    Ok(with_warnings(loaded))
+}
+
+fn with_warnings(loaded: Loaded<ClientConfig>) -> ClientConfig {
+    for warning in &loaded.warnings {
+        print_line(&format_args!("WARNING: {warning}"));
+    }
+    loaded.config
+}
+
+fn verify(global: &GlobalFlags) -> Result<(), Failure> {
+    if global.config.as_os_str().is_empty() {
+        print_line(&"frpc: the configuration file is not specified");
+        return Ok(());
+    }
+    load(&global.config, global)?;
+    print_line(&format_args!(
+        "frpc: the configuration file {} syntax is ok",
+        global.config.display()
+    ));
+    Ok(())
+}
+
+fn reload(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
+    ask(global, flags, async |client| {
+        client.reload(global.strict_config).await
+    })?;
+    print_line(&"reload success");
+    Ok(())
+}
+
+fn show_status(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
+    let status = ask(global, flags, async |client| client.status().await)?;
+    print(&status::render(&status));
+    Ok(())
+}
+
+fn stop(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
+    ask(global, flags, async |client| client.stop().await)?;
+    print_line(&"stop success");
+    Ok(())
+}
+
+/// Asks the frpc that runs with the same configuration file.
+fn ask<T>(
+    global: &GlobalFlags,
+    flags: &AdminFlags,
+    request: impl AsyncFnOnce(AdminClient<'_>) -> Result<T, AdminError>,
+) -> Result<T, Failure> {
+    let config = load(&global.config, global)?;
+    if config.web_server.port == 0 {
+        return Err("web server port should be set if you want to use this feature".to_owned());
+    }
+    let client = AdminClient::new(&config.web_server, flags.api_timeout);
+    runtime()?
+        .block_on(request(client))
+        .map_err(|error| error.to_string())
+}
+
+/// The clients that run, for the signals that end them.
+#[derive(Clone, Debug, Default)]
+struct Clients(Arc<Mutex<Vec<Arc<Client>>>>);
+
+/// One client with the proxy or visitor that the flags describe.
+fn run_single(single: &SingleService, global: &GlobalFlags) -> Result<(), Failure> {
+    let SingleService { common, service } = single;
+    let loaded = client_from_flags(common, service, &load_options(global))
+        .map_err(|errors| errors.to_string())?;
+    let config = with_warnings(loaded);
+    let clients = Clients::default();
+    block_on_with(&clients, run_client(config, None, &clients))
+}
+
+async fn run_file(path: &Path, global: &GlobalFlags, clients: &Clients) -> Result<(), Failure> {
+    let config = load(path, global)?;
+    let file = ConfigFile {
+        path: path.to_owned(),
+        options: load_options(global),
+    };
+    run_client(config, Some(file), clients).await
+}
+
+/// One client for each file below `dir`, until all have ended. What fails is said, and is not the
+/// program's failure.
+fn run_directory(dir: &Path, global: &GlobalFlags) -> Result<(), Failure> {
+    let clients = Clients::default();
+    let mut files = Vec::new();
+    collect_files(dir, &mut files);
+    block_on_with(&clients, async {
+        let mut services = JoinSet::new();
+        for path in files {
+            let (global, clients) = (global.clone(), clients.clone());
+            services.spawn(async move {
+                if run_file(&path, &global, &clients).await.is_err() {
+                    let path = path.display();
+                    print_line(&format_args!("frpc service error for config file [{path}]"));
+                }
+            });
+            // As frp: the services start one after another.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        while services.join_next().await.is_some() {}
+        Ok(())
+    })
+}
+
+/// The files below `dir` in the order of their names. What cannot be read is left out, as in frp.
+fn collect_files(dir: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    let mut entries: Vec<_> = entries.flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => collect_files(&entry.path(), files),
+            Ok(_) => files.push(entry.path()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Runs one client until it ends.
+async fn run_client(
+    config: ClientConfig,
+    file: Option<ConfigFile>,
+    clients: &Clients,
+) -> Result<(), Failure> {
+    match log::init(&LogOptions::from(&config.log)) {
+        // The first client of a process decides.
+        Ok(()) | Err(InitError::Installed) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let path = file.as_ref().map(|file| file.path.display().to_string());
+    if let Some(path) = &path {
+        tracing::info!("start frpc service for config file [{path}] with aggregated configuration");
+    }
+    let result = run_service(config, file, clients).await;
+    if let Some(path) = &path {
+        tracing::info!("frpc service for config file [{path}] stopped");
+    }
+    result
+}
+
+async fn run_service(
+    config: ClientConfig,
+    file: Option<ConfigFile>,
+    clients: &Clients,
+) -> Result<(), Failure> {
+    let text = |error: &dyn Display| error.to_string();
+    let auth = config.auth.clone();
+    let token = tokio::task::spawn_blocking(move || resolve_token(&auth))
+        .await
+        .map_err(|error| text(&error))?
+        .map_err(|error| text(&error))?;
+    let transport = transport::dialer(&config).map_err(|error| text(&error))?;
+    let web_server = config.web_server.clone();
+    let client = Client::new(config, token, transport, instance()?);
+    clients.0.lock().push(client.clone());
+    if web_server.port == 0 {
+        return client.run().await.map_err(|error| text(&error));
+    }
+    let listener = admin::bind(&web_server)
+        .await
+        .map_err(|error| text(&error))?;
+    if let Ok(addr) = listener.local_addr() {
+        tracing::info!("admin server listen on {addr}");
+    }
+    let admin = Admin::new(client.clone(), file, &web_server);
+    tokio::select! {
+        result = client.run() => result.map_err(|error| text(&error)),
+        () = admin.serve(listener) => Ok(()),
+    }
+}
+
+/// Tells this process from every other one, towards a Holdfast frps.
+fn instance() -> Result<[u8; 16], Failure> {
+    static INSTANCE: Mutex<Option<[u8; 16]>> = Mutex::new(None);
+    let mut instance = INSTANCE.lock();
+    if let Some(instance) = *instance {
+        return Ok(instance);
+    }
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
+    *instance = Some(random);
+    Ok(random)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+/// Runs `service` to its end, or until a signal ends the program.
+fn block_on_with(
+    clients: &Clients,
+    service: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+        let number = tokio::select! {
+            result = service => return result,
+            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        };
+        say_goodbye(clients).await;
+        // frp has no handler: whoever started it sees a death by the signal. Does not return.
+        signal_hook::low_level::emulate_default_handler(number).map_err(|e| e.to_string())
+    });
+    // A blocking task (a name being resolved) must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// Closes all sessions in good order, so that nobody waits for users of a program that is gone.
+async fn say_goodbye(clients: &Clients) {
+    let clients = std::mem::take(&mut *clients.0.lock());
+    let mut closing = JoinSet::new();
+    for client in clients {
+        closing.spawn(async move { client.stop(Duration::ZERO).await });
+    }
+    let all = async { while closing.join_next().await.is_some() {} };
+    // Who is slower than this finds out by the sockets that the system closes.
+    let _ = tokio::time::timeout(GOODBYE_LIMIT, all).await;
+}
+
+/// How long the end of the program waits for its peers.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(200);
+
+fn print_line(text: &dyn Display) {
+    print(&format!("{text}\n"));
+}
+
+fn print(text: &str) {
+    // A closed standard output is the reader's choice.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
