@@ -1,2 +1,162 @@
-//! placeholder
-fn main() {}
+//! The server program: command line, logs, signals. The server itself is in the library.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use frp_core::config::{
+    ConfigErrors, LoadOptions, Loaded, LogConfig, LogFormat, LogLevel, LogTarget, ServerConfig,
+    load_server, server_from_flags,
+};
+use frp_core::log::{self, LogOptions};
+use frps::cli::{self, Action, FRP_VERSION, FileArgs};
+use frps::{Handle, Server};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing::level_filters::LevelFilter;
+
+fn main() -> ExitCode {
+    let action = match cli::parse(std::env::args_os()) {
+        Ok(action) => action,
+        Err(exit) => {
+            print(&exit.stdout);
+            // Nobody is left to hear that standard error is closed.
+            let _ = io::stderr().write_all(exit.stderr.as_bytes());
+            return ExitCode::from(u8::try_from(exit.code).unwrap_or(1));
+        }
+    };
+    match action {
+        Action::Version => {
+            print(&format!("{FRP_VERSION}\n"));
+            ExitCode::SUCCESS
+        }
+        Action::Completion(shell) => {
+            print(&String::from_utf8_lossy(&cli::completion(shell)));
+            ExitCode::SUCCESS
+        }
+        Action::Verify(None) => {
+            print("frps: the configuration file is not specified\n");
+            ExitCode::SUCCESS
+        }
+        Action::Verify(Some(file)) => verify(&file),
+        Action::RunFile(file) => {
+            let source = format!("frps uses config file: {}", file.path.display());
+            run(load(&file), &source)
+        }
+        Action::RunFlags {
+            flags,
+            allow_unsafe,
+        } => {
+            let options = LoadOptions {
+                allow_unsafe,
+                ..LoadOptions::default()
+            };
+            let loaded = server_from_flags(&flags, &options);
+            run(loaded, "frps uses command line arguments for config")
+        }
+    }
+}
+
+fn load(file: &FileArgs) -> Result<Loaded<ServerConfig>, ConfigErrors> {
+    let options = LoadOptions {
+        strict: file.strict,
+        allow_unsafe: file.allow_unsafe.clone(),
+        ..LoadOptions::default()
+    };
+    load_server(&file.path, &options)
+}
+
+fn verify(file: &FileArgs) -> ExitCode {
+    match load(file) {
+        Ok(loaded) => {
+            print_warnings(&loaded.warnings);
+            print(&format!(
+                "frps: the configuration file {} syntax is ok\n",
+                file.path.display()
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(errors) => fail(&errors),
+    }
+}
+
+fn run(loaded: Result<Loaded<ServerConfig>, ConfigErrors>, source: &str) -> ExitCode {
+    let config = match loaded {
+        Ok(loaded) => {
+            print_warnings(&loaded.warnings);
+            loaded.config
+        }
+        Err(errors) => return fail(&errors),
+    };
+    if let Err(error) = log::init(&log_options(&config.log)) {
+        return fail(&error);
+    }
+    info!("{source}");
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(signal) => {
+            runtime.shutdown_background();
+            // As frp, which has no handler: whoever started the program sees which signal it was.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+            ExitCode::FAILURE
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// Runs the server until a signal asks it to stop, and returns the signal.
+async fn serve(config: ServerConfig) -> Result<i32, Box<dyn std::error::Error>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server: Handle = Server::start(config).await?;
+    info!("frps started successfully");
+    let signal = tokio::select! {
+        _ = interrupt.recv() => SIGINT,
+        _ = terminate.recv() => SIGTERM,
+    };
+    server.shut_down().await;
+    Ok(signal)
+}
+
+fn log_options(config: &LogConfig) -> LogOptions {
+    LogOptions {
+        file: match &config.to {
+            LogTarget::Console => None,
+            LogTarget::File(path) => Some(path.clone()),
+        },
+        level: match config.level {
+            LogLevel::Trace => LevelFilter::TRACE,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Error => LevelFilter::ERROR,
+        },
+        // Negative keeps rotated files for good.
+        max_days: u32::try_from(config.max_days).ok(),
+        color: !config.disable_print_color,
+        json: config.format == LogFormat::Json,
+    }
+}
+
+fn print_warnings(warnings: &[String]) {
+    for warning in warnings {
+        print(&format!("WARNING: {warning}\n"));
+    }
+}
+
+/// frp prints its errors on standard output, and so scripts look for them there.
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    print(&format!("{error}\n"));
+    ExitCode::FAILURE
+}
+
+fn print(text: &str) {
+    // Nobody is left to hear that standard output is closed.
+    let _ = io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,285 @@
+//! The control stream of one session, from its login to its end.
+//!
+//! One task reads the client's messages and acts on them in order; another writes what is queued.
+//! Nothing here waits for one client on behalf of another, and starting a proxy waits for nobody
+//! at all. When the session ends, for whatever cause, its proxies are closed first and then its
+//! place is given up, so that a successor finds names and ports free.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use frp_core::conn::{ConnError, MessageReader, MessageWriter};
+use frp_core::proto::Message;
+use frp_core::proto::msg::{
+    CloseProxy, NatHoleResp, NewProxy, NewProxyResp, Ping, Pong, ReqWorkConn,
+};
+use frp_core::task;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::proxy::{self, MAX_PROXIES_PER_CLIENT, Proxy, ProxyError};
+use crate::server::Server;
+use crate::session::{EndCause, Session};
+use crate::text::printable;
+
+/// Runs the session's control stream until the session ends.
+pub(crate) async fn run(
+    server: Arc<Server>,
+    place: Place,
+    reader: MessageReader,
+    writer: MessageWriter,
+) {
+    let session = Arc::clone(place.session());
+    let (outgoing, queued) = mpsc::channel(OUTGOING_LEN);
+    session.work_streams.request(session.pool_count);
+    let writing = write_messages(Arc::clone(&session), writer, queued);
+    let writing = task::spawn("control writer", writing);
+
+    let mut control = Control {
+        server: Arc::clone(&server),
+        session: Arc::clone(&session),
+        proxies: HashMap::new(),
+        outgoing,
+        last_ping: Instant::now(),
+    };
+    control.serve(reader).await;
+
+    let Control {
+        proxies, outgoing, ..
+    } = control;
+    session.work_streams.close();
+    for proxy in proxies.into_values() {
+        proxy.close().await;
+    }
+    drop(outgoing);
+    writing.abort();
+    match session.end_cause() {
+        None | Some(EndCause::Closed) => {}
+        Some(cause @ EndCause::Replaced { .. }) => info!("{cause}"),
+        Some(cause @ EndCause::Shutdown) => debug!("{cause}"),
+        Some(cause) => warn!("{cause}"),
+    }
+    info!("client exit success");
+    drop(place);
+}
+
+/// A session's place in the server: its run id, its entry among the clients, its part in the
+/// carrier. Dropping it, also in a panic, gives all of it back.
+#[derive(Debug)]
+pub(crate) struct Place {
+    server: Arc<Server>,
+    session: Arc<Session>,
+}
+
+impl Place {
+    /// For a session that is in the registry.
+    pub(crate) fn new(server: &Arc<Server>, session: &Arc<Session>) -> Self {
+        session.link.join();
+        Self {
+            server: Arc::clone(server),
+            session: Arc::clone(session),
+        }
+    }
+
+    /// Whose place it is.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Does nothing when another cause was given already.
+        self.session.end(EndCause::Closed);
+        self.session.work_streams.close();
+        self.server.registry.remove(&self.session);
+        self.server.clients.depart(self.session.id);
+        self.session.link.leave();
+        self.session.finish();
+    }
+}
+
+/// What the reading task knows.
+struct Control {
+    server: Arc<Server>,
+    session: Arc<Session>,
+    proxies: HashMap<String, Proxy>,
+    outgoing: mpsc::Sender<Message>,
+    last_ping: Instant,
+}
+
+impl Control {
+    /// Reads and acts until the session ends.
+    async fn serve(&mut self, mut reader: MessageReader) {
+        let session = Arc::clone(&self.session);
+        let heartbeat_timeout = self.server.config.transport.heartbeat_timeout;
+        let mut ticks = tokio::time::interval(HEARTBEAT_CHECK);
+        loop {
+            let message = tokio::select! {
+                () = session.ended() => return,
+                message = reader.read() => message,
+                _ = ticks.tick(), if heartbeat_timeout.is_some() => {
+                    if heartbeat_timeout.is_some_and(|limit| self.last_ping.elapsed() > limit) {
+                        session.end(EndCause::HeartbeatTimeout);
+                    }
+                    continue;
+                }
+            };
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => return session.end(cause_of(&error)),
+            };
+            session.touch();
+            self.handle(message).await;
+        }
+    }
+
+    async fn handle(&mut self, message: Message) {
+        match message {
+            Message::NewProxy(message) => {
+                let response = self.new_proxy(&message);
+                self.send(response.into()).await;
+            }
+            Message::CloseProxy(message) => self.close_proxy(&message).await,
+            Message::Ping(message) => {
+                let pong = self.ping(&message);
+                self.send(pong.into()).await;
+            }
+            // Without an answer the visitor's client waits for 5 s before it falls back.
+            Message::NatHoleVisitor(message) => {
+                let name = printable(&message.proxy_name);
+                let response = NatHoleResp {
+                    transaction_id: message.transaction_id,
+                    error: format!("xtcp server for [{name}] doesn't exist"),
+                    ..NatHoleResp::default()
+                };
+                self.send(response.into()).await;
+            }
+            other => debug!("ignored a {} on the control connection", other.name()),
+        }
+    }
+
+    fn new_proxy(&mut self, message: &NewProxy) -> NewProxyResp {
+        let (name, kind) = (
+            printable(&message.proxy_name),
+            printable(&message.proxy_type),
+        );
+        let mut response = NewProxyResp {
+            proxy_name: message.proxy_name.clone(),
+            ..NewProxyResp::default()
+        };
+        match self.start_proxy(message) {
+            Ok(proxy) => {
+                response.remote_addr.clone_from(&proxy.remote_addr);
+                self.proxies.insert(message.proxy_name.clone(), proxy);
+                info!("new proxy [{name}] type [{kind}] success");
+            }
+            Err(error) => {
+                warn!("new proxy [{name}] type [{kind}] error: {error}");
+                let summary = format!("new proxy [{name}] error");
+                response.error = self.server.error_for_client(&summary, &error);
+            }
+        }
+        response
+    }
+
+    fn start_proxy(&self, message: &NewProxy) -> Result<Proxy, ProxyError> {
+        if self.proxies.len() >= MAX_PROXIES_PER_CLIENT {
+            return Err(ProxyError::TooManyProxies(MAX_PROXIES_PER_CLIENT));
+        }
+        let n_ports_used = self.proxies.values().map(|proxy| proxy.n_ports).sum();
+        proxy::start(&self.server, &self.session, message, n_ports_used)
+    }
+
+    async fn close_proxy(&mut self, message: &CloseProxy) {
+        if let Some(proxy) = self.proxies.remove(&message.proxy_name) {
+            proxy.close().await;
+        }
+        info!("close proxy [{}] success", printable(&message.proxy_name));
+    }
+
+    fn ping(&mut self, message: &Ping) -> Pong {
+        match self.server.auth.check_ping(message) {
+            Ok(()) => {
+                self.last_ping = Instant::now();
+                debug!("receive heartbeat");
+                Pong::default()
+            }
+            Err(error) => {
+                warn!("received invalid ping: {error}");
+                Pong {
+                    error: self.server.error_for_client("invalid ping", &error),
+                }
+            }
+        }
+    }
+
+    /// Queues an answer. While the queue is full the client's further messages wait, and a client
+    /// that takes nothing for long is given up.
+    async fn send(&self, message: Message) {
+        tokio::select! {
+            // A client that does not read must not keep its own end from being seen.
+            () = self.session.ended() => {}
+            sent = tokio::time::timeout(NOT_READING_AFTER, self.outgoing.send(message)) => {
+                match sent {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => self.session.end(EndCause::Closed),
+                    Err(_) => self.session.end(EndCause::NotReading),
+                }
+            }
+        }
+    }
+}
+
+/// Writes what is queued, and the requests for work streams, whenever the client takes them.
+async fn write_messages(
+    session: Arc<Session>,
+    mut writer: MessageWriter,
+    mut queued: mpsc::Receiver<Message>,
+) {
+    let result = loop {
+        let (message, mut n_requests) = tokio::select! {
+            biased;
+            message = queued.recv() => match message {
+                Some(message) => (Some(message), 0),
+                None => break Ok(()),
+            },
+            n_requests = session.work_streams.take_requests() => (None, n_requests),
+        };
+        let mut result = message.map_or(Ok(()), |message| writer.push(&message));
+        while result.is_ok() && n_requests > 0 {
+            result = writer.push(&ReqWorkConn::default().into());
+            n_requests -= 1;
+        }
+        if let Err(error) = result {
+            break Err(error);
+        }
+        if let Err(error) = writer.flush().await {
+            break Err(error);
+        }
+    };
+    if let Err(error) = result {
+        session.end(cause_of(&error));
+    }
+}
+
+fn cause_of(error: &ConnError) -> EndCause {
+    match error {
+        ConnError::Closed => EndCause::Closed,
+        ConnError::Decode(error) => {
+            metrics::counter!("holdfast_rejected_total", "cause" => "control message").increment(1);
+            EndCause::Broken(format!("the client sent what is no message: {error}"))
+        }
+        error => EndCause::Broken(format!("control connection lost: {error}")),
+    }
+}
+
+/// Answers waiting for a client to read them, as in frp.
+const OUTGOING_LEN: usize = 100;
+
+/// How long a client may leave a full queue of answers unread.
+const NOT_READING_AFTER: Duration = Duration::from_secs(10);
+
+/// How often the heartbeat is looked at, as in frp.
+const HEARTBEAT_CHECK: Duration = Duration::from_secs(1);

@@ -1,0 +1,33 @@
+//! The public side of a tunnel: accepts clients and publishes their services.
+//!
+//! [`server`] accepts carriers and reads the first message of each stream. [`login`] turns a login
+//! into a [`session`], which [`registry`] knows by its run id and [`control`] serves until it ends.
+//! [`conns`] brings work streams to their session's [`work_pool`] and visitors to their proxy.
+//! [`proxy`] publishes services; [`ports`] and [`catalog`] see to it that a port and a name belong
+//! to one proxy only. [`clients`] and [`stats`] remember what the API shows.
+
+#![expect(
+    dead_code,
+    reason = "what the API shows is collected, the API itself comes next"
+)]
+
+mod auth;
+mod catalog;
+pub mod cli;
+mod clients;
+mod conns;
+mod control;
+mod displacement;
+mod listen;
+mod login;
+mod net;
+mod ports;
+mod proxy;
+mod registry;
+pub mod server;
+mod session;
+mod stats;
+mod text;
+mod work_pool;
+
+pub use server::{Handle, Server, StartError, Timing};

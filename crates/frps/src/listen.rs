@@ -1,0 +1,97 @@
+//! What the main listener is told: TLS, multiplexing, bounds.
+
+use frp_core::config::ServerConfig;
+use frp_core::state::StateDir;
+use frp_core::transports::half_open::HalfOpenLimits;
+use frp_core::transports::mux::MuxConfig;
+use frp_core::transports::tcp::TcpListenConfig;
+use frp_core::transports::tls::{
+    PemPair, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
+};
+use tracing::{info, warn};
+
+use crate::server::{StartError, Timing};
+
+/// The settings for frp's bindPort.
+pub(crate) fn config(
+    config: &ServerConfig,
+    state: &StateDir,
+    timing: Timing,
+) -> Result<TcpListenConfig, StartError> {
+    let transport = &config.transport;
+    Ok(TcpListenConfig {
+        keepalive: transport.tcp_keepalive,
+        tls: Some(tls(config, state)?),
+        force_tls: transport.tls.force,
+        marker: Some(TLS_MARKER),
+        mux: transport.tcp_mux.then(|| MuxConfig {
+            keepalive_interval: transport.tcp_mux_keepalive_interval,
+            ..MuxConfig::default()
+        }),
+        limits: HalfOpenLimits::default(),
+        login_timeout: timing.login_timeout,
+    })
+}
+
+fn tls(config: &ServerConfig, state: &StateDir) -> Result<ServerTls, StartError> {
+    let tls = &config.transport.tls;
+    let certificate = match (&tls.cert_file, &tls.key_file) {
+        (Some(certificate), Some(key)) => ServerCertificate::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        _ => {
+            let config = |pair| ServerTlsConfig {
+                certificate: ServerCertificate::Pair(pair),
+                trusted_ca: tls.trusted_ca_file.clone(),
+            };
+            if let Some(pair) = kept_pair(state) {
+                match config(pair).build() {
+                    Ok(tls) => return Ok(tls),
+                    Err(error) => warn!("cannot use the certificate that was kept: {error}"),
+                }
+            }
+            ServerCertificate::Pair(new_pair(state)?)
+        }
+    };
+    Ok(ServerTlsConfig {
+        certificate,
+        trusted_ca: tls.trusted_ca_file.clone(),
+    }
+    .build()?)
+}
+
+/// The self-signed certificate of earlier runs: a new one at each start could not be pinned.
+fn kept_pair(state: &StateDir) -> Option<PemPair> {
+    let read = |name| match state.read(name) {
+        Ok(content) => content.and_then(|content| String::from_utf8(content).ok()),
+        Err(error) => {
+            warn!("cannot read {name} in the state directory: {error}");
+            None
+        }
+    };
+    Some(PemPair {
+        cert_pem: read(CERT_NAME)?,
+        key_pem: read(KEY_NAME)?,
+    })
+}
+
+fn new_pair(state: &StateDir) -> Result<PemPair, StartError> {
+    let pair = self_signed()?;
+    let kept = state
+        .write_whole(KEY_NAME, pair.key_pem.as_bytes())
+        .and_then(|()| state.write_whole(CERT_NAME, pair.cert_pem.as_bytes()));
+    match kept {
+        Ok(()) => info!("made a self-signed certificate"),
+        Err(error) => {
+            warn!("cannot keep the self-signed certificate, clients cannot pin it: {error}");
+        }
+    }
+    Ok(pair)
+}
+
+/// What a client may send before TLS, so that a shared port can tell frp from HTTPS.
+const TLS_MARKER: u8 = 0x17;
+
+const CERT_NAME: &str = "tls-cert.pem";
+const KEY_NAME: &str = "tls-key.pem";

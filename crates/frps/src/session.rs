@@ -1,0 +1,306 @@
+//! What a login creates: one client, its work streams, and the carrier that they come over.
+//!
+//! A [`Session`] is shared by everyone who has to do with the client. It is *pending* until its
+//! login has been answered, then *running*, and it ends once, for the first [`EndCause`] given. It
+//! is *finished* when everything it had (proxies, ports, idle work streams) has been given back.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use frp_core::conn::MessageStream;
+use frp_core::proto::WireVersion;
+use frp_core::proto::ids::Short;
+use frp_core::proto::msg::Login;
+use frp_core::relay::HalfClose;
+use frp_core::transports::Carrier;
+use tokio_util::sync::CancellationToken;
+
+use crate::displacement::Stamp;
+use crate::work_pool::WorkPool;
+
+/// One client's session.
+pub(crate) struct Session {
+    /// Unique within the process; the session that takes a run id over has a higher one.
+    pub(crate) id: u64,
+    /// Names the session on the wire.
+    pub(crate) run_id: String,
+    /// What the client said of itself.
+    pub(crate) login: Login,
+    /// The version of the control stream, which payload messages have as well.
+    pub(crate) wire: WireVersion,
+    /// Where the control stream runs, and with multiplexing every other stream of the client.
+    pub(crate) link: Arc<Link>,
+    /// How many work streams the client keeps open ahead.
+    pub(crate) pool_count: usize,
+    /// These work streams, and the users that wait for one.
+    pub(crate) work_streams: WorkPool<MessageStream>,
+    life: Life,
+    is_running: AtomicBool,
+    end_cause: OnceLock<EndCause>,
+    ended: CancellationToken,
+    finished: CancellationToken,
+}
+
+impl Session {
+    /// A pending session.
+    pub(crate) fn new(
+        id: u64,
+        run_id: String,
+        login: Login,
+        wire: WireVersion,
+        link: Arc<Link>,
+        max_pool_count: usize,
+    ) -> Arc<Self> {
+        let pool_count = login.pool_count_clamped(max_pool_count);
+        Arc::new(Self {
+            id,
+            run_id,
+            login,
+            wire,
+            link,
+            pool_count,
+            work_streams: WorkPool::new(pool_count),
+            life: Life::new(),
+            is_running: AtomicBool::new(false),
+            end_cause: OnceLock::new(),
+            ended: CancellationToken::new(),
+            finished: CancellationToken::new(),
+        })
+    }
+
+    /// Ends the session. Only the first cause counts.
+    pub(crate) fn end(&self, cause: EndCause) {
+        if self.end_cause.set(cause).is_ok() {
+            self.ended.cancel();
+        }
+    }
+
+    /// Waits until the session is to end.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Why it ended, once it has.
+    pub(crate) fn end_cause(&self) -> Option<&EndCause> {
+        self.end_cause.get()
+    }
+
+    /// Its login is answered. Called by the registry alone.
+    pub(crate) fn set_running(&self) {
+        self.is_running.store(true, Ordering::Release);
+    }
+
+    /// Whether its login is answered and it has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire) && !self.ended.is_cancelled()
+    }
+
+    /// Everything it had has been given back.
+    pub(crate) fn finish(&self) {
+        self.finished.cancel();
+    }
+
+    /// Waits for [`Session::finish`].
+    pub(crate) async fn finished(&self) {
+        self.finished.cancelled().await;
+    }
+
+    /// Notes a sign of life of the client.
+    pub(crate) fn touch(&self) {
+        self.life.touch();
+    }
+
+    /// What becomes of a connection of which one side has ended: see [`HALF_CLOSE`].
+    pub(crate) fn half_close(&self) -> HalfClose {
+        match self.login.holdfast.get() {
+            Some(hello) if hello.capabilities.iter().any(|name| name == HALF_CLOSE) => {
+                HalfClose::Keep
+            }
+            _ => HalfClose::EndBoth,
+        }
+    }
+
+    /// When the login was made, as it says.
+    pub(crate) fn stamp(&self) -> Stamp<'_> {
+        Stamp {
+            timestamp: self.login.timestamp,
+            privilege_key: &self.login.privilege_key,
+        }
+    }
+
+    /// The login's client id, else the run id: how the client is named to the operator.
+    pub(crate) fn client_id(&self) -> &str {
+        if self.login.client_id.is_empty() {
+            &self.run_id
+        } else {
+            &self.login.client_id
+        }
+    }
+
+    /// Whether the client showed life lately.
+    pub(crate) fn was_alive_lately(&self) -> bool {
+        self.life.silence() < ALIVE_FOR
+    }
+
+    /// Asks the client for a sign of life, and waits a moment for it.
+    ///
+    /// The question is a `ReqWorkConn`, which any frpc answers within a round trip; a work stream
+    /// too many does no harm.
+    pub(crate) async fn proves_alive(&self) -> bool {
+        let (n_signs, n_bytes) = (self.life.n_signs(), self.n_bytes_received());
+        self.work_streams.request(1);
+        let deadline = Instant::now() + PROOF_TIMEOUT;
+        while Instant::now() < deadline {
+            if self.life.n_signs() != n_signs || self.n_bytes_received() != n_bytes {
+                return true;
+            }
+            tokio::select! {
+                () = self.ended() => return false,
+                () = tokio::time::sleep(PROOF_POLL) => {}
+            }
+        }
+        false
+    }
+
+    fn n_bytes_received(&self) -> u64 {
+        self.link.carrier.path_stats().bytes_received
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("run_id", &Short(&self.run_id))
+            .field("wire", &self.wire)
+            .field("end_cause", &self.end_cause.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a session ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EndCause {
+    /// The client closed its control stream, or its carrier is gone.
+    #[error("closed by the client")]
+    Closed,
+    /// The control stream broke, or the client sent what is no message.
+    #[error("{0}")]
+    Broken(String),
+    /// No heartbeat came in time. The text is frp's.
+    #[error("heartbeat timeout")]
+    HeartbeatTimeout,
+    /// The client does not read its control stream.
+    #[error("the client does not read its messages")]
+    NotReading,
+    /// The client has logged in again with the same run id.
+    #[error("replaced by client [{run_id}] (control ID {id})")]
+    Replaced {
+        /// The first characters of the run id.
+        run_id: String,
+        /// The newer session's number.
+        id: u64,
+    },
+    /// The login could not be completed.
+    #[error("login not completed")]
+    LoginFailed,
+    /// The server stops.
+    #[error("the server stops")]
+    Shutdown,
+}
+
+/// A carrier that a client has opened, and what has been established about it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The carrier.
+    pub(crate) carrier: Arc<dyn Carrier>,
+    is_admitted: AtomicBool,
+    n_sessions: AtomicUsize,
+}
+
+impl Link {
+    /// A carrier of which nothing is known.
+    pub(crate) fn new(carrier: Arc<dyn Carrier>) -> Arc<Self> {
+        Arc::new(Self {
+            carrier,
+            is_admitted: AtomicBool::new(false),
+            n_sessions: AtomicUsize::new(0),
+        })
+    }
+
+    /// The peer has proven itself: the bounds for strangers no longer hold.
+    pub(crate) fn admit(&self) {
+        if !self.is_admitted.swap(true, Ordering::AcqRel) {
+            self.carrier.admit();
+        }
+    }
+
+    /// Whether the peer has proven itself.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.is_admitted.load(Ordering::Acquire)
+    }
+
+    /// A session begins on this carrier.
+    pub(crate) fn join(&self) {
+        self.n_sessions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A session on this carrier has ended. After the last one the carrier takes no new streams,
+    /// and closes when the streams that users are on have ended.
+    pub(crate) fn leave(&self) {
+        if self.n_sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.carrier.drain();
+        }
+    }
+}
+
+/// Signs of life of a client.
+#[derive(Debug)]
+struct Life {
+    began: Instant,
+    last_ms: AtomicU64,
+    n_signs: AtomicU64,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            n_signs: AtomicU64::new(0),
+        }
+    }
+
+    fn touch(&self) {
+        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(now_ms, Ordering::Relaxed);
+        self.n_signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(last)
+    }
+
+    fn n_signs(&self) -> u64 {
+        self.n_signs.load(Ordering::Relaxed)
+    }
+}
+
+/// The capability of a client that carries each direction of a connection to its own end, instead
+/// of ending both with the first as frp does.
+pub(crate) const HALF_CLOSE: &str = "half-close";
+
+/// A session that showed life within this time is not displaced by a login that could be a
+/// recording. Longer than a Go client's second between two attempts, short enough for a client that
+/// comes back after a crash.
+const ALIVE_FOR: Duration = Duration::from_secs(3);
+
+/// How long a client has to prove that it is alive: three round trips of a bad link, and the time
+/// in which TCP repeats a lost segment.
+const PROOF_TIMEOUT: Duration = Duration::from_millis(1300);
+
+/// How often the proof is looked for.
+const PROOF_POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,360 @@
+//! What the proxies have carried: counters by day for the API, totals for the metrics.
+//!
+//! A proxy's numbers outlive it: they are kept under its name for a week after it was last there,
+//! and go on when it comes back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Datelike, Local, NaiveDate, TimeDelta};
+use parking_lot::Mutex;
+
+/// The numbers of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    proxies: Mutex<BTreeMap<String, Arc<ProxyStats>>>,
+    totals: Arc<Mutex<Traffic>>,
+}
+
+impl Stats {
+    /// Notes that a proxy has started. Counting goes on where a proxy of that name and kind left
+    /// off.
+    pub(crate) fn start_proxy(
+        &self,
+        name: &str,
+        kind: &'static str,
+        owner: Owner,
+    ) -> Arc<ProxyStats> {
+        let mut proxies = self.proxies.lock();
+        let before = proxies
+            .get(name)
+            .filter(|proxy| proxy.kind == kind)
+            .cloned();
+        let proxy = before.unwrap_or_else(|| {
+            Arc::new(ProxyStats {
+                name: name.to_owned(),
+                kind,
+                totals: Arc::clone(&self.totals),
+                state: Mutex::default(),
+            })
+        });
+        {
+            let mut state = proxy.state.lock();
+            state.owner = owner;
+            state.started = Some(Local::now());
+            state.online = true;
+        }
+        proxies.insert(name.to_owned(), Arc::clone(&proxy));
+        if proxies.len() > MAX_PROXIES {
+            forget_longest_gone(&mut proxies);
+        }
+        proxy
+    }
+
+    /// Drops what has been gone for a week. Called every so often.
+    pub(crate) fn forget_old(&self) {
+        let now = Local::now();
+        self.proxies.lock().retain(|_, proxy| {
+            let state = proxy.state.lock();
+            state.online || state.closed.is_none_or(|at| now - at < KEPT_FOR)
+        });
+    }
+
+    /// Drops every proxy that is offline. Returns how many there were, and how many in all.
+    pub(crate) fn forget_offline(&self) -> (usize, usize) {
+        let mut proxies = self.proxies.lock();
+        let n_before = proxies.len();
+        proxies.retain(|_, proxy| proxy.state.lock().online);
+        (n_before - proxies.len(), n_before)
+    }
+
+    /// The proxy of that name, there or gone.
+    pub(crate) fn proxy(&self, name: &str) -> Option<Arc<ProxyStats>> {
+        self.proxies.lock().get(name).cloned()
+    }
+
+    /// All proxies, there or gone, by name.
+    pub(crate) fn proxies(&self) -> Vec<Arc<ProxyStats>> {
+        self.proxies.lock().values().cloned().collect()
+    }
+
+    /// Bytes of today over all proxies.
+    pub(crate) fn today(&self) -> Bytes {
+        self.totals.lock().history(Local::now().date_naive())[0]
+    }
+}
+
+fn forget_longest_gone(proxies: &mut BTreeMap<String, Arc<ProxyStats>>) {
+    let oldest = proxies
+        .values()
+        .filter_map(|proxy| {
+            let state = proxy.state.lock();
+            if state.online {
+                None
+            } else {
+                Some((state.closed, proxy.name.clone()))
+            }
+        })
+        .min();
+    if let Some((_, name)) = oldest {
+        proxies.remove(&name);
+    }
+}
+
+/// The numbers of one proxy.
+#[derive(Debug)]
+pub(crate) struct ProxyStats {
+    /// The proxy's name on the wire.
+    pub(crate) name: String,
+    /// Its type.
+    pub(crate) kind: &'static str,
+    totals: Arc<Mutex<Traffic>>,
+    state: Mutex<ProxyState>,
+}
+
+#[derive(Debug, Default)]
+struct ProxyState {
+    owner: Owner,
+    traffic: Traffic,
+    lifetime: Bytes,
+    n_conns: usize,
+    started: Option<DateTime<Local>>,
+    closed: Option<DateTime<Local>>,
+    online: bool,
+}
+
+impl ProxyStats {
+    /// Counts bytes: `inbound` from users to the service, `outbound` back.
+    pub(crate) fn add_traffic(&self, inbound: u64, outbound: u64) {
+        let bytes = Bytes { inbound, outbound };
+        let today = Local::now().date_naive();
+        {
+            let mut state = self.state.lock();
+            state.traffic.add(today, bytes);
+            state.lifetime.add(bytes);
+        }
+        self.totals.lock().add(today, bytes);
+    }
+
+    /// Counts a connection until the guard is dropped.
+    pub(crate) fn open_connection(self: &Arc<Self>) -> ConnGuard {
+        self.state.lock().n_conns += 1;
+        ConnGuard(Arc::clone(self))
+    }
+
+    /// Notes that the proxy is gone.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.online = false;
+        state.closed = Some(Local::now());
+    }
+
+    /// Everything at one moment.
+    pub(crate) fn snapshot(&self) -> ProxySnapshot {
+        let state = self.state.lock();
+        ProxySnapshot {
+            owner: state.owner.clone(),
+            history: state.traffic.history(Local::now().date_naive()),
+            lifetime: state.lifetime,
+            n_conns: state.n_conns,
+            started: state.started,
+            closed: state.closed,
+            online: state.online,
+        }
+    }
+}
+
+/// An open connection of a proxy; see [`ProxyStats::open_connection`].
+#[derive(Debug)]
+pub(crate) struct ConnGuard(Arc<ProxyStats>);
+
+impl Drop for ConnGuard {
+    fn drop(&mut self) {
+        self.0.state.lock().n_conns -= 1;
+    }
+}
+
+/// Whose proxy it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The login's user.
+    pub(crate) user: String,
+    /// The login's client id, else its run id.
+    pub(crate) client_id: String,
+}
+
+/// One proxy's numbers at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxySnapshot {
+    /// Whose proxy it is, or was.
+    pub(crate) owner: Owner,
+    /// Bytes by day, today first.
+    pub(crate) history: [Bytes; N_DAYS],
+    /// Bytes since the server started.
+    pub(crate) lifetime: Bytes,
+    /// Connections at the moment.
+    pub(crate) n_conns: usize,
+    /// When it started last.
+    pub(crate) started: Option<DateTime<Local>>,
+    /// When it ended last.
+    pub(crate) closed: Option<DateTime<Local>>,
+    /// Whether it is there.
+    pub(crate) online: bool,
+}
+
+/// Bytes each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    /// From users to the service.
+    pub(crate) inbound: u64,
+    /// From the service to users.
+    pub(crate) outbound: u64,
+}
+
+impl Bytes {
+    fn add(&mut self, more: Self) {
+        self.inbound = self.inbound.saturating_add(more.inbound);
+        self.outbound = self.outbound.saturating_add(more.outbound);
+    }
+}
+
+/// Bytes by local day, for a week.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// The day of `days[0]`, counted from year 1.
+    day: i32,
+    days: [Bytes; N_DAYS],
+}
+
+impl Traffic {
+    fn add(&mut self, today: NaiveDate, bytes: Bytes) {
+        self.days = self.history(today);
+        self.day = self.day.max(today.num_days_from_ce());
+        self.days[0].add(bytes);
+    }
+
+    /// The days as seen from `today`. A clock that was set back counts on the later day.
+    fn history(&self, today: NaiveDate) -> [Bytes; N_DAYS] {
+        let n_passed = usize::try_from(today.num_days_from_ce() - self.day).unwrap_or(0);
+        let mut history = [Bytes::default(); N_DAYS];
+        if n_passed < N_DAYS {
+            history[n_passed..].copy_from_slice(&self.days[..N_DAYS - n_passed]);
+        }
+        history
+    }
+}
+
+/// Days of traffic kept, as in frp.
+pub(crate) const N_DAYS: usize = 7;
+
+/// How long a proxy that is gone is remembered, as in frp.
+const KEPT_FOR: TimeDelta = TimeDelta::days(7);
+
+/// Proxies remembered, there or gone: names are the clients' choice. The one longest gone goes.
+const MAX_PROXIES: usize = 20_000;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn day(n: u32) -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, n).unwrap()
+    }
+
+    fn bytes(n: u64) -> Bytes {
+        Bytes {
+            inbound: n,
+            outbound: 2 * n,
+        }
+    }
+
+    #[test]
+    fn traffic_moves_down_a_place_each_day() {
+        let mut traffic = Traffic::default();
+        traffic.add(day(1), bytes(1));
+        traffic.add(day(2), bytes(10));
+        traffic.add(day(2), bytes(10));
+        let history = traffic.history(day(4));
+        assert_eq!(history[..2], [Bytes::default(); 2]);
+        assert_eq!(history[2..4], [bytes(20), bytes(1)]);
+    }
+
+    #[test]
+    fn traffic_is_forgotten_after_a_week() {
+        let mut traffic = Traffic::default();
+        traffic.add(day(1), bytes(1));
+        assert_eq!(traffic.history(day(7))[6], bytes(1));
+        assert_eq!(traffic.history(day(8)), [Bytes::default(); N_DAYS]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_loses_nothing() {
+        let mut traffic = Traffic::default();
+        traffic.add(day(5), bytes(1));
+        traffic.add(day(3), bytes(1));
+        assert_eq!(traffic.history(day(5))[0], bytes(2));
+    }
+
+    #[test]
+    fn a_proxy_that_comes_back_counts_on() {
+        let stats = Stats::default();
+        stats
+            .start_proxy("a", "tcp", Owner::default())
+            .add_traffic(5, 6);
+        stats.proxy("a").unwrap().close();
+        assert!(!stats.proxy("a").unwrap().snapshot().online);
+
+        stats
+            .start_proxy("a", "tcp", Owner::default())
+            .add_traffic(1, 1);
+        let snapshot = stats.proxy("a").unwrap().snapshot();
+        assert!(snapshot.online);
+        assert_eq!(
+            snapshot.history[0],
+            Bytes {
+                inbound: 6,
+                outbound: 7
+            }
+        );
+        assert_eq!(
+            stats.today(),
+            Bytes {
+                inbound: 6,
+                outbound: 7
+            }
+        );
+    }
+
+    #[test]
+    fn a_proxy_of_another_type_starts_from_nothing() {
+        let stats = Stats::default();
+        stats
+            .start_proxy("a", "tcp", Owner::default())
+            .add_traffic(5, 6);
+        stats.start_proxy("a", "udp", Owner::default());
+        assert_eq!(
+            stats.proxy("a").unwrap().snapshot().history[0],
+            Bytes::default()
+        );
+    }
+
+    #[test]
+    fn connections_are_counted_while_they_are_open() {
+        let stats = Stats::default();
+        let proxy = stats.start_proxy("a", "tcp", Owner::default());
+        let conn = proxy.open_connection();
+        assert_eq!(proxy.snapshot().n_conns, 1);
+        drop(conn);
+        assert_eq!(proxy.snapshot().n_conns, 0);
+    }
+
+    #[test]
+    fn only_offline_proxies_are_forgotten() {
+        let stats = Stats::default();
+        stats.start_proxy("a", "tcp", Owner::default()).close();
+        stats.start_proxy("b", "tcp", Owner::default());
+        assert_eq!(stats.forget_offline(), (1, 2));
+        assert!(stats.proxy("a").is_none() && stats.proxy("b").is_some());
+    }
+}
