@@ -10,6 +10,7 @@
 mod ended;
 pub mod half_open;
 pub mod info;
+pub mod memory;
 pub mod mux;
 mod read_buffer;
 pub mod single;
