@@ -1,6 +1,7 @@
 # The verbs of the project. `make` alone lists them.
 #
 # Every verb does its own set-up. Settings are variables: `make demo ONCE=1`, `make bench QUICK=1`.
+# Variables of the command line reach the programs through the environment: make exports them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -59,14 +60,14 @@ build: compiler ## build frps and frpc (release, into target/release)
 demo: compiler ## show a tunnel at work on this machine until Ctrl-C (ONCE=1: check it and end)
 	@echo "demo: building frps, frpc and the demo; the first time takes a few minutes."
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin demo
-	@ONCE='$(ONCE)' target/release/demo
+	@target/release/demo
 
 .PHONY: test
 test: compiler ## run all tests (FULL=1: the big transfers too; TESTS=name: only those)
-	@# The tests of netem-tests run the built programs, so these come first.
-	$(CARGO) build --locked -p frps -p frpc
+	@# The tests of netem-tests run the built programs, so everything is built first, once.
+	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --doc -- $(TESTS)
-	HOLDFAST_FULL='$(FULL)' $(CARGO) test --locked --workspace --lib --bins --tests -- $(TESTS)
+	$(CARGO) test --locked --workspace --lib --bins --tests -- $(TESTS)
 
 .PHONY: check
 check: lint ## format, lints and the fast tests; a commit passes it
@@ -91,7 +92,7 @@ advisories: ## ask the RustSec database about the dependencies (needs the networ
 .PHONY: bench
 bench: compiler ## measure on loopback and write docs/benchmarks.md (QUICK=1, ONLY=name, FRP_PEER_DIR=dir)
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
-	@QUICK='$(QUICK)' ONLY='$(ONLY)' target/release/bench
+	@target/release/bench
 
 .PHONY: peer
 peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; FULL=1: 1 GiB each way)
@@ -99,5 +100,4 @@ peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; 
 	    echo "FRP_PEER_DIR must name a directory with frp's frps and frpc in it."; exit 1; \
 	fi
 	$(CARGO) build --release --locked -p frps -p frpc
-	HOLDFAST_FULL='$(FULL)' HOLDFAST_BIN_DIR="$$PWD/target/release" \
-	    $(CARGO) test --locked -p netem-tests --test peer -- --nocapture $(TESTS)
+	BIN_DIR="$$PWD/target/release" $(CARGO) test --locked -p netem-tests --test peer -- --nocapture $(TESTS)

@@ -14,10 +14,10 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Returns the programs of this workspace: those in `HOLDFAST_BIN_DIR` when it is set, else
+    /// Returns the programs of this workspace: those in `BIN_DIR` when it is set, else
     /// those that cargo built into the directory of the running test.
     pub fn ours() -> Result<Self> {
-        match directory_from_env("HOLDFAST_BIN_DIR") {
+        match directory_from_env("BIN_DIR") {
             Some(dir) => Self::in_directory("holdfast", &dir),
             None => Self::in_directory("holdfast", &own_build_directory()?)
                 .context("build them first: cargo build -p frps -p frpc"),

@@ -349,9 +349,9 @@ pub fn bandwidth_limit_is_kept(sides: &Sides) {
     }
 }
 
-/// 64 MiB, or 1 GiB when `HOLDFAST_FULL` is set.
+/// 64 MiB, or 1 GiB when `FULL` is set.
 fn large_transfer_len() -> u64 {
-    match env::var("HOLDFAST_FULL") {
+    match env::var("FULL") {
         Ok(value) if !value.is_empty() => 1024 * MIB,
         _ => 64 * MIB,
     }
