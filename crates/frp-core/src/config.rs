@@ -1,21 +1,41 @@
 //! Configuration: from a file, or flags, to checked values.
 //!
-//! A file goes through these steps. Its template is rendered ([`template`]), its format is found by
-//! its content and it is parsed into one tree that knows lines and columns ([`node`]). The tree is
-//! walked against the keys that exist ([`shape`], [`raw`]), which finds unknown keys and wrong
-//! types, all of them. figment lays the environment (`HOLDFAST_*`) over it ([`env`]). What comes
-//! out has frp's meaning of "not set", gets defaults, and is checked ([`validate`]). Features that
-//! frp has and we do not have yet are refused when used ([`unsupported`]).
+//! A file goes through these steps (`load`). Its template is rendered (`template`), its format is
+//! found by its content and it is parsed into one tree that knows lines and columns (`node`). The
+//! tree is walked against the keys that exist (`check`, `shape`, `raw`), which finds unknown keys
+//! and wrong types, all of them. figment lays the environment (`HOLDFAST_*`) over it
+//! (`overrides`). What comes out has frp's meaning of "not set", gets defaults, and is checked
+//! (`validate`). Features that frp has and we do not have yet are refused when used
+//! (`unsupported`).
 
 mod auth;
+mod check;
 mod client;
 mod common;
 mod error;
+mod includes;
+mod json;
+mod load;
+mod node;
+mod overrides;
 mod proxy;
+mod raw;
+mod raw_proxy;
+mod report;
 mod server;
+mod shape;
+mod source;
+mod suggest;
+mod template;
+mod toml;
+mod unsupported;
+mod validate;
 mod values;
+mod yaml;
 
 use std::path::Path;
+
+use load::{Env, Input};
 
 pub use auth::{AuthConfig, AuthScopes, TokenError, TokenSource, resolve_token};
 pub use client::{ClientConfig, ClientTls, ClientTransport, WireProtocol};
@@ -89,8 +109,7 @@ pub fn load_server(
     path: &Path,
     options: &LoadOptions,
 ) -> Result<Loaded<ServerConfig>, ConfigErrors> {
-    let _ = options;
-    Err(ConfigErrors::one(path, "loading comes within the hour"))
+    load::server(&Input::File(path), options, &Env::of_process())
 }
 
 /// Loads the configuration of frpc from `path` and the files that it includes.
@@ -98,8 +117,7 @@ pub fn load_client(
     path: &Path,
     options: &LoadOptions,
 ) -> Result<Loaded<ClientConfig>, ConfigErrors> {
-    let _ = options;
-    Err(ConfigErrors::one(path, "loading comes within the hour"))
+    load::client(&Input::File(path), None, options, &Env::of_process())
 }
 
 /// The configuration of frps from flags alone, without a file.
@@ -107,11 +125,7 @@ pub fn server_from_flags(
     flags: &[Flag],
     options: &LoadOptions,
 ) -> Result<Loaded<ServerConfig>, ConfigErrors> {
-    let _ = (flags, options);
-    Err(ConfigErrors::one(
-        Path::new(""),
-        "loading comes within the hour",
-    ))
+    load::server(&Input::Flags(flags), options, &Env::of_process())
 }
 
 /// What the single-proxy commands of frpc run: exactly one proxy or visitor.
@@ -129,9 +143,20 @@ pub fn client_from_flags(
     single: &Single,
     options: &LoadOptions,
 ) -> Result<Loaded<ClientConfig>, ConfigErrors> {
-    let _ = (common, single, options);
-    Err(ConfigErrors::one(
-        Path::new(""),
-        "loading comes within the hour",
-    ))
+    load::client(
+        &Input::Flags(common),
+        Some(single),
+        options,
+        &Env::of_process(),
+    )
+}
+
+/// Checks the text of a client's file as [`load_client`] does, as if it were the file `path`: for
+/// an admin API that takes a new file and must not keep a broken one.
+pub fn check_client_text(
+    path: &Path,
+    text: &[u8],
+    options: &LoadOptions,
+) -> Result<Loaded<ClientConfig>, ConfigErrors> {
+    load::client(&Input::Text(path, text), None, options, &Env::of_process())
 }

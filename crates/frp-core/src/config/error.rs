@@ -10,6 +10,11 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// All of `errors`, of which there is at least one.
+    pub(super) fn new(errors: Vec<ConfigError>) -> Self {
+        Self { errors }
+    }
+
     /// An error about a whole file.
     pub fn one(file: &Path, message: impl Into<String>) -> Self {
         Self {

@@ -36,12 +36,7 @@ pub(super) struct Segment {
 
 impl Source {
     /// The file `path` with its text and what became of it.
-    pub(super) fn new(
-        path: &Path,
-        original: String,
-        text: String,
-        segments: Vec<Segment>,
-    ) -> Self {
+    pub(super) fn new(path: &Path, original: String, text: String, segments: Vec<Segment>) -> Self {
         Self {
             path: path.to_owned(),
             text,

@@ -8,7 +8,10 @@ use super::node::{Entry, MAX_DEPTH, Node, SyntaxError, Value};
 pub(super) fn parse(text: &str) -> Result<Node, Vec<SyntaxError>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().map(|error| syntax_error(text, error)).collect());
+        return Err(errors
+            .iter()
+            .map(|error| syntax_error(text, error))
+            .collect());
     }
     table(0, root.into_inner(), 0).map_err(|error| vec![error])
 }

@@ -8,21 +8,24 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::node::{Entry, MAX_DEPTH, Node, SyntaxError, Value};
 
-/// How many nodes aliases may add to a document. Without a bound, a kilobyte of aliases of aliases
-/// unfolds to gigabytes.
-const MAX_ALIAS_NODES: usize = 100_000;
+/// How many nodes may be copied for anchors and aliases. Without a bound, a kilobyte of aliases of
+/// aliases unfolds to gigabytes.
+const MAX_COPIED_NODES: usize = 100_000;
 
 /// Parses the first YAML document of `text`. No document at all is null.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     // The scanner takes a NUL for the end and would silently skip what comes after it.
     if let Some(at) = text.find('\0') {
-        return Err(SyntaxError::new(at, "yaml: control characters are not allowed"));
+        return Err(SyntaxError::new(
+            at,
+            "yaml: control characters are not allowed",
+        ));
     }
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         offsets: Offsets::new(text),
         anchors: BTreeMap::new(),
-        alias_nodes_left: MAX_ALIAS_NODES,
+        copies_left: MAX_COPIED_NODES,
     };
     loop {
         match builder.next()? {
@@ -42,7 +45,7 @@ struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     offsets: Offsets,
     anchors: BTreeMap<usize, Rc<Node>>,
-    alias_nodes_left: usize,
+    copies_left: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -73,6 +76,7 @@ impl<'a> Builder<'a> {
         };
         let node = Node { at, value };
         if anchor > 0 {
+            self.count_copy(size(&node).0, at)?;
             self.anchors.insert(anchor, Rc::new(node.clone()));
         }
         Ok(node)
@@ -98,7 +102,8 @@ impl<'a> Builder<'a> {
                 Some(event) => event,
             };
             let at = self.offsets.byte(span.start.index());
-            let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, _) if text == "<<");
+            let is_merge =
+                matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, _) if text == "<<");
             let key = self.key(event, span, depth)?;
             let Some((event, span)) = self.next()? else {
                 return Err(SyntaxError::new(at, "yaml: a value is missing"));
@@ -141,12 +146,16 @@ impl<'a> Builder<'a> {
         if depth + levels > MAX_DEPTH {
             return Err(SyntaxError::new(at, "yaml: nested too deeply"));
         }
-        self.alias_nodes_left = self
-            .alias_nodes_left
-            .checked_sub(n_nodes)
-            .ok_or_else(|| SyntaxError::new(at, "yaml: document contains excessive aliasing"))?;
+        self.count_copy(n_nodes, at)?;
         // The places stay those of the anchor: that is where the text stands.
         Ok(Rc::unwrap_or_clone(target))
+    }
+
+    fn count_copy(&mut self, n_nodes: usize, at: usize) -> Result<(), SyntaxError> {
+        let left = self.copies_left.checked_sub(n_nodes);
+        self.copies_left =
+            left.ok_or_else(|| SyntaxError::new(at, "yaml: document contains excessive aliasing"))?;
+        Ok(())
     }
 }
 
@@ -215,7 +224,10 @@ fn scalar(
     if fits {
         return Ok(value);
     }
-    let message = format!("yaml: cannot decode `{text}` as a !!{}", tag.unwrap_or("str"));
+    let message = format!(
+        "yaml: cannot decode `{text}` as a !!{}",
+        tag.unwrap_or("str")
+    );
     Err(SyntaxError::new(at, message))
 }
 

@@ -1,0 +1,381 @@
+//! From a file, or flags, to checked values: the order of the steps.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map};
+use figment::{Error, Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
+
+use super::auth::go_text;
+use super::check::check;
+use super::error::{ConfigError, ConfigErrors, Origin};
+use super::raw::{RawClient, RawServer};
+use super::raw_proxy::{RawProxy, RawVisitor};
+use super::report::Report;
+use super::shape::{Shape, Shaped, Table};
+use super::source::{MAX_TEXT_LEN, Source, origin_in};
+use super::validate::{self, Context, Located};
+use super::{
+    ClientConfig, Flag, LoadOptions, Loaded, ServerConfig, Single, includes, node, overrides,
+    template,
+};
+
+/// What a configuration depends on besides its file: the environment, given explicitly so that
+/// tests need not change the process's own.
+pub(super) struct Env {
+    variables: Vec<(String, String)>,
+}
+
+impl Env {
+    /// The environment of this process. What is not UTF-8 is left out.
+    pub(super) fn of_process() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self {
+            variables: variables.collect(),
+        }
+    }
+
+    /// Exactly these variables.
+    #[cfg(test)]
+    pub(super) fn new(variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            variables: variables.iter().map(owned).collect(),
+        }
+    }
+
+    /// The value of a variable.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        let found = self.variables.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone())
+    }
+
+    fn overrides(&self, enabled: bool) -> impl Iterator<Item = (String, String)> {
+        let variables = if enabled {
+            self.variables.as_slice()
+        } else {
+            &[]
+        };
+        variables.iter().cloned()
+    }
+}
+
+/// Where a configuration comes from.
+pub(super) enum Input<'a> {
+    /// A file.
+    File(&'a Path),
+    /// A text, as if it were the content of this file.
+    Text(&'a Path, &'a [u8]),
+    /// Flags alone.
+    Flags(&'a [Flag]),
+}
+
+/// Loads frps's configuration.
+pub(super) fn server(
+    input: &Input<'_>,
+    options: &LoadOptions,
+    env: &Env,
+) -> Result<Loaded<ServerConfig>, ConfigErrors> {
+    let mut report = Report::default();
+    let (own, other) = (table::<RawServer>(), table::<RawClient>());
+    let (raw, _): (RawServer, _) = layers(&mut report, input, options, env, own, other);
+    let mut context = Context {
+        report: &mut report,
+        options,
+        env,
+    };
+    let config = validate::server(&mut context, &raw);
+    let warnings = report.finish()?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Loads frpc's configuration, with the files that it includes or the single proxy of a command.
+pub(super) fn client(
+    input: &Input<'_>,
+    single: Option<&Single>,
+    options: &LoadOptions,
+    env: &Env,
+) -> Result<Loaded<ClientConfig>, ConfigErrors> {
+    let mut report = Report::default();
+    let (own, other) = (table::<RawClient>(), table::<RawServer>());
+    let (raw, file): (RawClient, _) = layers(&mut report, input, options, env, own, other);
+    let mut proxies: Vec<_> = located(file, "proxies", raw.proxies.clone());
+    let mut visitors: Vec<_> = located(file, "visitors", raw.visitors.clone());
+    for (idx, entry) in raw.includes.iter().enumerate() {
+        match includes::find(entry) {
+            Ok(files) => {
+                for path in files {
+                    let (raw, file): (RawClient, _) =
+                        included(&mut report, &path, options, env, own);
+                    proxies.extend(located(file, "proxies", raw.proxies));
+                    visitors.extend(located(file, "visitors", raw.visitors));
+                }
+            }
+            Err(message) => report.error(file, &format!("includes[{idx}]"), message),
+        }
+    }
+    match single {
+        Some(Single::Proxy(flags)) => {
+            let dict = overrides::from_flags(&mut report, flags, table::<RawProxy>());
+            proxies.push(Located::alone(extract(
+                &mut report,
+                vec![("flags".to_owned(), dict)],
+            )));
+        }
+        Some(Single::Visitor(flags)) => {
+            let dict = overrides::from_flags(&mut report, flags, table::<RawVisitor>());
+            visitors.push(Located::alone(extract(
+                &mut report,
+                vec![("flags".to_owned(), dict)],
+            )));
+        }
+        None => {}
+    }
+    let mut context = Context {
+        report: &mut report,
+        options,
+        env,
+    };
+    let config = validate::client(&mut context, &raw, &proxies, &visitors);
+    let warnings = report.finish()?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Reads the main input and lays the environment over it. Returns the file's number too.
+fn layers<T: DeserializeOwned + Default>(
+    report: &mut Report,
+    input: &Input<'_>,
+    options: &LoadOptions,
+    env: &Env,
+    own: &'static Table,
+    other: &'static Table,
+) -> (T, usize) {
+    let (name, base) = match input {
+        Input::Flags(flags) => (
+            "flags".to_owned(),
+            overrides::from_flags(report, flags, own),
+        ),
+        Input::File(path) => match read(path) {
+            Ok(bytes) => (
+                path.display().to_string(),
+                parse(report, path, &bytes, options, env, own),
+            ),
+            Err(error) => {
+                report.push(error);
+                return (T::default(), 0);
+            }
+        },
+        Input::Text(path, bytes) => (
+            path.display().to_string(),
+            parse(report, path, bytes, options, env, own),
+        ),
+    };
+    let variables = env.overrides(options.env);
+    let over = overrides::from_env(report, variables, own, other, options.strict);
+    let layers = vec![(name, base), ("environment".to_owned(), over)];
+    (extract(report, layers), 0)
+}
+
+/// Reads a file that another one includes.
+fn included<T: DeserializeOwned + Default>(
+    report: &mut Report,
+    path: &Path,
+    options: &LoadOptions,
+    env: &Env,
+    own: &'static Table,
+) -> (T, usize) {
+    match read(path) {
+        Ok(bytes) => {
+            let file = report.next_source();
+            let dict = parse(report, path, &bytes, options, env, own);
+            (
+                extract(report, vec![(path.display().to_string(), dict)]),
+                file,
+            )
+        }
+        Err(error) => {
+            report.push(error);
+            (T::default(), 0)
+        }
+    }
+}
+
+/// Reads a file, up to a bound. The error is in Go's words, without anything before it.
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let bare = |message: String| ConfigError {
+        origin: Origin::File {
+            file: PathBuf::new(),
+            place: None,
+        },
+        key: String::new(),
+        hint: None,
+        message,
+    };
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        let limit = MAX_TEXT_LEN as u64 + 1;
+        file.take(limit).read_to_end(&mut bytes)
+    });
+    read.map_err(|err| bare(go_text(path, &err)))?;
+    Ok(bytes)
+}
+
+/// From bytes to figment values. What is wrong goes to the report.
+fn parse(
+    report: &mut Report,
+    path: &Path,
+    bytes: &[u8],
+    options: &LoadOptions,
+    env: &Env,
+    own: &'static Table,
+) -> Dict {
+    let whole_file = |message: String| ConfigError {
+        origin: Origin::File {
+            file: path.to_owned(),
+            place: None,
+        },
+        key: String::new(),
+        hint: None,
+        message,
+    };
+    if bytes.len() > MAX_TEXT_LEN {
+        report.push(whole_file(format!(
+            "the file is larger than {MAX_TEXT_LEN} bytes"
+        )));
+        return Dict::new();
+    }
+    let text = match std::str::from_utf8(bytes) {
+        // A mark that some editors write at the very start is no part of the text.
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(err) => {
+            let valid = String::from_utf8_lossy(&bytes[..err.valid_up_to()]);
+            report.push(ConfigError {
+                origin: origin_in(path, &valid, valid.len()),
+                ..whole_file("the file is not UTF-8".to_owned())
+            });
+            return Dict::new();
+        }
+    };
+    if let Some(at) = ini_header(text) {
+        let message = "not supported yet: INI files; use TOML, YAML or JSON";
+        report.push(ConfigError {
+            origin: origin_in(path, text, at),
+            ..whole_file(message.to_owned())
+        });
+        return Dict::new();
+    }
+    let rendered = match template::render(text, &|name| env.get(name)) {
+        Ok(rendered) => rendered,
+        Err(error) => {
+            report.push(ConfigError {
+                origin: origin_in(path, text, error.at),
+                ..whole_file(format!("template: {}", error.message))
+            });
+            return Dict::new();
+        }
+    };
+    let source = Source::new(path, text.to_owned(), rendered.text, rendered.segments);
+    let is_named_toml = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let parsed = node::parse(&source.text, is_named_toml);
+    let errors = match &parsed {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors
+            .iter()
+            .map(|error| source.error(error.at, &error.message))
+            .collect(),
+    };
+    let file = report.add_source(source);
+    errors.into_iter().for_each(|error| report.push(error));
+    match parsed {
+        Ok((root, format)) => check(
+            report,
+            file,
+            &root,
+            format,
+            Shape::Table(own),
+            options.strict,
+        ),
+        Err(_) => Dict::new(),
+    }
+}
+
+/// The place of the header that makes a file an INI file for frp.
+fn ini_header(text: &str) -> Option<usize> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with("[common]") {
+            return Some(at + line.len() - trimmed.len());
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// Merges the layers, the later ones over the earlier ones.
+fn extract<T: DeserializeOwned + Default>(report: &mut Report, layers: Vec<(String, Dict)>) -> T {
+    let figment = layers
+        .into_iter()
+        .fold(Figment::new(), |figment, (name, dict)| {
+            figment.merge(Layer { name, dict })
+        });
+    figment.extract().unwrap_or_else(|error| {
+        // The walk has checked every type, so only an oversight of ours gets here.
+        for error in error {
+            report.push(ConfigError {
+                origin: Origin::Flag(String::new()),
+                key: error.path.join("."),
+                hint: None,
+                message: error.to_string(),
+            });
+        }
+        T::default()
+    })
+}
+
+/// Checked values as a source for figment.
+struct Layer {
+    name: String,
+    dict: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
+        Ok(Map::from([(Profile::Default, self.dict.clone())]))
+    }
+}
+
+fn located<T>(file: usize, list: &str, items: Vec<T>) -> Vec<Located<T>> {
+    let items = items.into_iter().enumerate();
+    let items = items.map(|(idx, raw)| Located {
+        raw,
+        file,
+        path: format!("{list}[{idx}]"),
+    });
+    items.collect()
+}
+
+/// The table of a raw struct.
+pub(super) fn table<T: Shaped>() -> &'static Table {
+    /// For a shape that is no table; the raw structs all are.
+    static EMPTY: Table = Table {
+        go_name: "",
+        fields: &[],
+        short: None,
+        variants: None,
+    };
+    match T::shape() {
+        Shape::Table(table) => table,
+        _ => &EMPTY,
+    }
+}
