@@ -321,3 +321,100 @@ fn be_len(len: usize) -> [u8; HEADER_LEN] {
     );
     (len as u32).to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; KEY_LEN] = [1; KEY_LEN];
+    const BOTH: [Algorithm; 2] = [Algorithm::Aes256Gcm, Algorithm::XChaCha20Poly1305];
+
+    #[test]
+    fn a_nonce_is_never_used_twice() {
+        for algorithm in BOTH {
+            let (sealed, error) = seal_until_error(algorithm, [0xff; NONCE_LEN]);
+            assert_eq!(
+                error,
+                Some(AeadError::Exhausted),
+                "the highest nonce has no successor"
+            );
+
+            let mut input = sealed.clone();
+            let mut opener = Opener::new(algorithm, &KEY);
+            assert_eq!(opener.open(&mut input), Ok(Some(Bytes::from_static(b"x"))));
+            input.extend_from_slice(&sealed[sealed.len() - HEADER_LEN - TAG_LEN - 1..]);
+            assert_eq!(opener.open(&mut input), Err(AeadError::Exhausted));
+        }
+    }
+
+    #[test]
+    fn a_nonce_counts_over_its_whole_length() {
+        for algorithm in BOTH {
+            let mut random = [0xff; NONCE_LEN];
+            random[0] = 7;
+            let (_, error) = seal_until_error(algorithm, random);
+            assert_eq!(error, None, "there is room in the first byte");
+        }
+    }
+
+    #[test]
+    fn one_key_seals_and_opens_a_bounded_number_of_records_with_gcm() {
+        for (algorithm, result) in BOTH.into_iter().zip([Err(AeadError::Exhausted), Ok(())]) {
+            let mut out = BytesMut::new();
+            let mut sealer = Sealer::new(algorithm, &KEY, [0; NONCE_LEN]);
+            sealer.stream.n_records = MAX_GCM_RECORDS;
+            assert_eq!(sealer.seal(b"x", &mut out), result);
+            assert_eq!(
+                out.is_empty(),
+                result.is_err(),
+                "not even the nonce goes out"
+            );
+        }
+    }
+
+    #[test]
+    fn empty_records_are_passed_over_and_never_written() {
+        let mut out = BytesMut::new();
+        let mut sealer = Sealer::new(Algorithm::Aes256Gcm, &KEY, [0; NONCE_LEN]);
+        sealer.seal(b"", &mut out).unwrap();
+        assert!(out.is_empty());
+
+        // A record without plaintext, as another sender might write it.
+        out.put_slice(&[0; 12]);
+        let header = be_len(TAG_LEN);
+        out.put_slice(&header);
+        let tag = sealer.stream.encrypt(header, &mut []).unwrap();
+        out.put_slice(&tag);
+        let mut opener = Opener::new(Algorithm::Aes256Gcm, &KEY);
+        assert_eq!(opener.open(&mut out), Ok(None));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn what_is_longer_than_a_record_becomes_several() {
+        let plain = vec![7; 2 * MAX_PLAINTEXT + 1];
+        let mut sealed = BytesMut::new();
+        let mut sealer = Sealer::new(Algorithm::Aes256Gcm, &KEY, [0; NONCE_LEN]);
+        sealer.seal(&plain, &mut sealed).unwrap();
+
+        let mut opener = Opener::new(Algorithm::Aes256Gcm, &KEY);
+        let mut lens = Vec::new();
+        while let Some(record) = opener.open(&mut sealed).unwrap() {
+            lens.push(record.len());
+        }
+        assert_eq!(lens, [MAX_PLAINTEXT, MAX_PLAINTEXT, 1]);
+    }
+
+    /// Two records of one byte.
+    fn seal_until_error(
+        algorithm: Algorithm,
+        random: [u8; NONCE_LEN],
+    ) -> (BytesMut, Option<AeadError>) {
+        let mut sealed = BytesMut::new();
+        let mut sealer = Sealer::new(algorithm, &KEY, random);
+        let result = sealer
+            .seal(b"x", &mut sealed)
+            .and_then(|()| sealer.seal(b"x", &mut sealed));
+        (sealed, result.err())
+    }
+}

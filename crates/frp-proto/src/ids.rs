@@ -68,3 +68,34 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
             text
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_is_sixteen_digits() {
+        assert_eq!(
+            run_id([0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]),
+            "0123456789abcdef"
+        );
+    }
+
+    #[test]
+    fn any_short_printable_run_id_is_taken_over() {
+        assert!(is_acceptable("0123456789abcdef") && is_acceptable("my-client"));
+        assert!(!is_acceptable("") && !is_acceptable("a b") && !is_acceptable("a\nb"));
+        assert!(!is_acceptable("é") && !is_acceptable(&"x".repeat(65)));
+    }
+
+    #[test]
+    fn logs_show_the_first_four_characters() {
+        assert_eq!(Short("0123456789abcdef").to_string(), "0123");
+        assert_eq!(Short("éé").to_string(), "éé");
+        assert_eq!(
+            Short("a\n\u{1b}[31m").to_string(),
+            "a\\n\\u{1b}[",
+            "and no control character"
+        );
+    }
+}
