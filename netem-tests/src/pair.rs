@@ -8,9 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::{
-    Certificates, Link, Mux, Process, Proxy, ProxyKind, Sides, Tls, Wire, free_port, traffic,
-};
+use crate::{Certificates, Link, Mux, Process, Proxy, Sides, Tls, Wire, free_port, traffic};
 
 /// What a pair will be: whose programs, connected how, with which proxies.
 #[derive(Debug)]
@@ -107,7 +105,7 @@ impl PairBuilder {
         );
         let client_toml = format!(
             "serverAddr = \"127.0.0.1\"\nserverPort = {bind_port}\nloginFailExit = false\n\
-             webServer.port = {admin_port}\n{common}{mux}{wire}{client_tls}{}",
+             {WEB_SERVER_KEY}port = {admin_port}\n{common}{mux}{wire}{client_tls}{}",
             self.client_options
         );
         let pair = Pair {
@@ -155,7 +153,7 @@ impl Pair {
         let client = self.client()?;
         for proxy in &self.proxies {
             client.wait_for_line(&format!("[{}] start proxy success", proxy.name))?;
-            if proxy.kind == ProxyKind::Stcp {
+            if proxy.is_visited_at_home() {
                 traffic::wait_for_port(proxy.user_port, true)?;
             }
         }
@@ -169,6 +167,20 @@ impl Pair {
         let client = Process::start("frpc", program, &["-c", config], self.dir.path())?;
         self.client = Some(client);
         Ok(())
+    }
+
+    /// Starts a further client that visits the proxy `name`, and waits until it listens. Its
+    /// program is that of the server's side, so that three different pairs of programs can meet.
+    pub fn start_visitor(&self, name: &str) -> Result<Process> {
+        let mut toml = self.client_toml.replace(WEB_SERVER_KEY, "# no ");
+        let proxy = self.proxy(name)?;
+        proxy.write_visitor(&mut toml)?;
+        let path = write(self.dir.path(), "visitor.toml", &toml)?;
+        let program = self.sides.server.frpc();
+        let config = path_text(&path)?;
+        let visitor = Process::start("visitor", program, &["-c", config], self.dir.path())?;
+        traffic::wait_for_port(proxy.user_port, true)?;
+        Ok(visitor)
     }
 
     /// Ends the server as a crash would.
@@ -220,8 +232,7 @@ impl Pair {
 
     /// Returns the port at which users reach the proxy `name`.
     pub fn port(&self, name: &str) -> Result<u16> {
-        let proxy = self.proxies.iter().find(|proxy| proxy.name == name);
-        Ok(proxy.with_context(|| format!("no proxy {name}"))?.user_port)
+        Ok(self.proxy(name)?.user_port)
     }
 
     /// Returns the running server.
@@ -242,6 +253,11 @@ impl Pair {
     /// Returns the running client, to wait for its end.
     pub fn client_mut(&mut self) -> Result<&mut Process> {
         self.client.as_mut().context("the client is not running")
+    }
+
+    fn proxy(&self, name: &str) -> Result<&Proxy> {
+        let proxy = self.proxies.iter().find(|proxy| proxy.name == name);
+        proxy.with_context(|| format!("no proxy {name}"))
     }
 
     fn with_server(mut self, proxies: Vec<Proxy>) -> Result<Self> {
@@ -283,3 +299,6 @@ fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
+
+/// Only one of several clients has an admin API.
+const WEB_SERVER_KEY: &str = "webServer.";

@@ -23,6 +23,9 @@ pub struct Proxy {
     encryption: bool,
     compression: bool,
     options: String,
+    any_port: bool,
+    visitor_key: &'static str,
+    has_visitor: bool,
 }
 
 impl Proxy {
@@ -59,6 +62,24 @@ impl Proxy {
         self
     }
 
+    /// Lets the server choose the port (`remotePort = 0`).
+    pub fn at_any_port(mut self) -> Self {
+        self.any_port = true;
+        self
+    }
+
+    /// Gives the visitor a key that is not the proxy's.
+    pub fn with_wrong_visitor_key(mut self) -> Self {
+        self.visitor_key = "a guess";
+        self
+    }
+
+    /// Leaves the visitor to another client ([`crate::Pair::start_visitor`]).
+    pub fn without_visitor(mut self) -> Self {
+        self.has_visitor = false;
+        self
+    }
+
     /// Adds a line to its part of the configuration.
     pub fn option(mut self, line: &str) -> Self {
         self.options.push_str(line);
@@ -75,6 +96,9 @@ impl Proxy {
             encryption: false,
             compression: false,
             options: String::new(),
+            any_port: false,
+            visitor_key: SECRET_KEY,
+            has_visitor: true,
         }
     }
 
@@ -98,15 +122,27 @@ impl Proxy {
         self.write_wrapping(toml)?;
         toml.push_str(&self.options);
         match self.kind {
-            ProxyKind::Tcp | ProxyKind::Udp => writeln!(toml, "remotePort = {}", self.user_port),
+            ProxyKind::Tcp | ProxyKind::Udp => {
+                let port = if self.any_port { 0 } else { self.user_port };
+                writeln!(toml, "remotePort = {port}")
+            }
             ProxyKind::Stcp => {
                 writeln!(toml, "secretKey = \"{SECRET_KEY}\"")?;
-                self.write_visitor(toml)
+                if self.has_visitor {
+                    self.write_visitor(toml)?;
+                }
+                Ok(())
             }
         }
     }
 
-    fn write_visitor(&self, toml: &mut String) -> fmt::Result {
+    /// Says whether the same client visits it.
+    pub(crate) fn is_visited_at_home(&self) -> bool {
+        self.kind == ProxyKind::Stcp && self.has_visitor
+    }
+
+    /// Appends what a configuration file says for its visitor.
+    pub(crate) fn write_visitor(&self, toml: &mut String) -> fmt::Result {
         writeln!(
             toml,
             "\n[[visitors]]\nname = \"{0}-visitor\"\ntype = \"stcp\"\nserverName = \"{0}\"",
@@ -114,7 +150,8 @@ impl Proxy {
         )?;
         writeln!(
             toml,
-            "secretKey = \"{SECRET_KEY}\"\nbindAddr = \"127.0.0.1\""
+            "secretKey = \"{}\"\nbindAddr = \"127.0.0.1\"",
+            self.visitor_key
         )?;
         writeln!(toml, "bindPort = {}", self.user_port)?;
         self.write_wrapping(toml)

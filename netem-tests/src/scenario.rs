@@ -221,6 +221,84 @@ pub fn status_lists_the_proxies(sides: &Sides) {
     assert!(row.contains(&port), "{row}");
 }
 
+/// A port that the server chooses is told to the client, and works.
+pub fn any_port_is_reported(sides: &Sides) {
+    let service = Service::start().unwrap();
+    let pair = PairBuilder::new(sides)
+        .proxy(Proxy::tcp("any", service.port()).at_any_port())
+        .start()
+        .unwrap();
+
+    let (_, output) = pair.frpc("status").unwrap();
+
+    let row = output
+        .lines()
+        .find(|line| line.starts_with("any "))
+        .unwrap();
+    let address = row.split_whitespace().last().unwrap();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    assert_eq!(host, "127.0.0.1", "{row}");
+    EchoConn::open(port.parse().unwrap()).unwrap();
+}
+
+/// A visitor with the wrong key is refused, and nobody else.
+pub fn wrong_secret_key_is_refused(sides: &Sides) {
+    let service = Service::start().unwrap();
+    let pair = PairBuilder::new(sides)
+        .proxies([
+            Proxy::stcp("guessed", service.port()).with_wrong_visitor_key(),
+            Proxy::stcp("known", service.port()),
+        ])
+        .start()
+        .unwrap();
+
+    EchoConn::open(pair.port("guessed").unwrap()).unwrap_err();
+
+    let client = pair.client().unwrap();
+    client
+        .wait_for_line("visitor connection of [guessed] auth failed")
+        .unwrap();
+    EchoConn::open(pair.port("known").unwrap()).unwrap();
+}
+
+/// The visitor of a proxy is a client of its own.
+pub fn visitor_reaches_the_proxy_of_another_client(sides: &Sides, link: Link) {
+    let service = Service::start().unwrap();
+    let pair = PairBuilder::new(sides)
+        .link(link)
+        .proxy(
+            Proxy::stcp("shared", service.port())
+                .without_visitor()
+                .encrypted()
+                .compressed(),
+        )
+        .start()
+        .unwrap();
+    let visitor = pair.start_visitor("shared").unwrap();
+    visitor.wait_for_line("login to server success").unwrap();
+
+    let port = pair.port("shared").unwrap();
+    EchoConn::open(port).unwrap();
+    traffic::both_ways(port, MIB, 1).unwrap();
+}
+
+/// A client that is asked to end does so, and its users and ports are gone at once.
+pub fn terminated_client_leaves_nothing(sides: &Sides) {
+    let service = Service::start().unwrap();
+    let mut pair = PairBuilder::new(sides)
+        .proxy(Proxy::tcp("brief", service.port()))
+        .start()
+        .unwrap();
+    let port = pair.port("brief").unwrap();
+    let user = EchoConn::open(port).unwrap();
+
+    pair.client().unwrap().terminate().unwrap();
+
+    pair.client_mut().unwrap().wait_for_exit().unwrap();
+    user.wait_for_close().unwrap();
+    traffic::wait_for_port(port, false).unwrap();
+}
+
 /// A wrong token is refused, and both ends say so in frp's words.
 pub fn wrong_token_is_refused(sides: &Sides, link: Link) {
     let service = Service::start().unwrap();

@@ -70,6 +70,31 @@ fn status_lists_the_proxies() {
 }
 
 #[test]
+fn a_port_that_the_server_chooses_is_reported() {
+    scenario::any_port_is_reported(&ours());
+}
+
+#[test]
+fn a_wrong_secret_key_is_refused() {
+    scenario::wrong_secret_key_is_refused(&ours());
+}
+
+#[test]
+fn a_visitor_reaches_the_proxy_of_another_client() {
+    scenario::visitor_reaches_the_proxy_of_another_client(&ours(), Link::DEFAULT);
+}
+
+#[test]
+fn a_visitor_reaches_the_proxy_of_another_client_in_wire_v2() {
+    scenario::visitor_reaches_the_proxy_of_another_client(&ours(), WIRE_V2);
+}
+
+#[test]
+fn a_terminated_client_leaves_nothing() {
+    scenario::terminated_client_leaves_nothing(&ours());
+}
+
+#[test]
 fn a_wrong_token_is_refused() {
     scenario::wrong_token_is_refused(&ours(), Link::DEFAULT);
 }

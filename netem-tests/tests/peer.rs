@@ -76,6 +76,13 @@ with_either_side! {
     a_reload_of_a_broken_file_changes_nothing: scenario::reload_of_a_broken_file_changes_nothing;
     stop_ends_the_client_and_its_ports: scenario::stop_ends_the_client_and_its_ports;
     status_lists_the_proxies: scenario::status_lists_the_proxies;
+    a_port_that_the_server_chooses_is_reported: scenario::any_port_is_reported;
+    a_wrong_secret_key_is_refused: scenario::wrong_secret_key_is_refused;
+    a_visitor_reaches_the_proxy_of_another_client:
+        |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, Link::DEFAULT);
+    a_visitor_reaches_the_proxy_of_another_client_in_wire_v2:
+        |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, WIRE_V2);
+    a_terminated_client_leaves_nothing: scenario::terminated_client_leaves_nothing;
     a_wrong_token_is_refused: |sides| scenario::wrong_token_is_refused(sides, Link::DEFAULT);
     a_wrong_token_is_refused_in_wire_v2: |sides| scenario::wrong_token_is_refused(sides, WIRE_V2);
     a_taken_port_harms_only_its_own_proxy: scenario::taken_port_harms_only_its_own_proxy;
