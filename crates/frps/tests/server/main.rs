@@ -1,0 +1,10 @@
+//! The server in this process, spoken to over loopback by a client that follows a script.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod client;
+mod hostile;
+mod logins;
+mod proxies;
+mod replacement;
+mod work_streams;
