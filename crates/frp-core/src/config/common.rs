@@ -119,6 +119,8 @@ pub struct WebServerConfig {
     pub user: String,
     /// Password.
     pub password: Secret,
+    /// Whether `/debug/pprof/` answers. frps only.
+    pub pprof_enable: bool,
 }
 
 impl Default for WebServerConfig {
@@ -128,6 +130,7 @@ impl Default for WebServerConfig {
             port: 0,
             user: String::new(),
             password: Secret::default(),
+            pprof_enable: false,
         }
     }
 }

@@ -61,6 +61,7 @@ pub(super) static SERVER: &[Feature<RawServer>] = &[
 pub(super) static CLIENT: &[Feature<RawClient>] = &[
     feature!("dnsServer", c => (!c.dns_server.is_empty())),
     feature!("store.path", c => (!c.store.path.is_empty())),
+    feature!("webServer.pprofEnable", c => c.web_server.pprof_enable),
     feature!("virtualNet.address", c => (!c.virtual_net.address.is_empty())),
     Feature {
         key: "featureGates",
@@ -82,7 +83,6 @@ pub(super) static CLIENT: &[Feature<RawClient>] = &[
 pub(super) static WEB_SERVER: &[Feature<RawWebServer>] = &[
     feature!("webServer.tls", c => c.tls.is_some()),
     feature!("webServer.assetsDir", c => (!c.assets_dir.is_empty())),
-    feature!("webServer.pprofEnable", c => c.pprof_enable),
 ];
 
 /// What proxies do not have yet.

@@ -124,6 +124,7 @@ impl Context<'_> {
             port,
             user: raw.user.clone(),
             password: Secret::new(raw.password.as_str()),
+            pprof_enable: raw.pprof_enable,
         }
     }
 }
