@@ -10,6 +10,8 @@ pub use transports;
 
 pub mod config;
 pub mod conn;
+pub mod fd_limit;
+pub mod fuzzing;
 pub mod limit;
 pub mod log;
 pub mod relay;

@@ -110,6 +110,7 @@ impl<'a> AdminClient<'a> {
             port,
             user,
             password,
+            ..
         } = self.config;
         let conn = TcpStream::connect((addr.as_str(), *port))
             .await

@@ -11,6 +11,7 @@ use std::time::Duration;
 use frp_core::config::{
     ClientConfig, LoadOptions, Loaded, client_from_flags, load_client, resolve_token,
 };
+use frp_core::fd_limit;
 use frp_core::log::{self, InitError, LogOptions};
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
@@ -292,6 +293,7 @@ fn block_on_with(
     clients: &Clients,
     service: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
+    fd_limit::raise();
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;

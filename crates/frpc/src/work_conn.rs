@@ -31,6 +31,9 @@ const MAX_WAITING: usize = 4096;
 /// Users served at once.
 const MAX_SERVING: usize = 32 * 1024;
 
+/// How frps's refusal of a surplus work conn begins.
+const POOL_IS_FULL: &str = "work connection pool is full";
+
 /// The work conns of one session.
 #[derive(Debug)]
 pub(crate) struct WorkConns {
@@ -89,6 +92,10 @@ impl WorkConns {
                 Ok((stream, start)) => this.serve(stream, start).await,
                 Err(WorkError::Open(error)) => {
                     tracing::warn!("start new connection to server error: {error}");
+                }
+                // frps asks for more than it keeps whenever many users come at once.
+                Err(WorkError::Refused(text)) if text.starts_with(POOL_IS_FULL) => {
+                    tracing::debug!("StartWorkConn contains error: {text}");
                 }
                 Err(WorkError::Refused(text)) => {
                     tracing::error!("StartWorkConn contains error: {text}");
