@@ -1,0 +1,373 @@
+//! One KCP conversation: an ordered byte stream each way over datagrams that may get lost.
+//!
+//! The owner feeds [`Session::handle_datagram`] with what arrives and [`Session::send`] with what
+//! is to be sent, takes data out with [`Session::read`], and after any of these asks
+//! [`Session::poll_transmit`] for datagrams until there are none, and then [`Session::poll_timeout`]
+//! for when to call [`Session::handle_timeout`] and ask again.
+//!
+//! Data does not leave at once. It waits for a *flush*, and so do acknowledgements; flushes are an
+//! interval apart at least, unless the peer's `una` has moved or the send window is full. A session
+//! that has not flushed for a whole interval does so at once. With a pacing rate data does not wait
+//! for flushes but for its turn.
+//!
+//! KCP has no handshake, no close and no dead link: a session lives until its owner drops it.
+
+mod acks;
+mod input;
+mod output;
+mod pacer;
+mod receive_window;
+mod rtt;
+mod send_queue;
+mod send_window;
+mod window_probe;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::acks::Acks;
+pub use self::input::DatagramError;
+pub use self::output::Transmit;
+use self::pacer::Pacer;
+use self::receive_window::ReceiveWindow;
+use self::rtt::Rtt;
+use self::send_queue::SendQueue;
+use self::send_window::SendWindow;
+use self::window_probe::{Tell, WindowProbe};
+use crate::config::Config;
+use crate::control::{LossDetection, SendControl};
+use crate::fec::{Decoder, DecoderStats, Encoder};
+
+/// Time since the session began, in microseconds.
+type Micros = u64;
+
+/// What the peer's receive window is taken for until it has told. KCP's default.
+const INITIAL_PEER_WINDOW: u16 = 32;
+
+/// One conversation.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    began_at: Instant,
+    control: Box<dyn SendControl>,
+    queue: SendQueue,
+    window: SendWindow,
+    receive: ReceiveWindow,
+    acks: Acks,
+    rtt: Rtt,
+    pacer: Pacer,
+    encoder: Option<Encoder>,
+    /// Made with the first packet that has a FEC header.
+    decoder: Option<Box<Decoder>>,
+    peer_window: u16,
+    probe: WindowProbe,
+    tell: Tell,
+    flush: Flush,
+    /// A datagram that did not fit into the last batch.
+    held: Vec<u8>,
+    /// Whether the last segment that was sent was the last there was.
+    is_app_limited: bool,
+    stats: Stats,
+}
+
+/// What may leave now, and what asks for it.
+#[derive(Debug, Default)]
+struct Flush {
+    /// Everything is to leave without waiting for the interval.
+    is_due: bool,
+    /// Acknowledgements are to leave without waiting for the interval.
+    is_due_for_acks: bool,
+    /// A flush has begun and not all that it lets go has been taken.
+    is_open: bool,
+    /// The same for acknowledgements.
+    is_open_for_acks: bool,
+    last_at: Option<Micros>,
+}
+
+/// What a session has counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Data segments sent for the first time.
+    pub n_segments_sent: u64,
+    /// Data segments sent again, because later ones have overtaken them.
+    pub n_resent_overtaken: u64,
+    /// Data segments sent again, because no acknowledgement came in time.
+    pub n_resent_timed_out: u64,
+    /// Data segments that turned out to have arrived when they had been taken for lost.
+    pub n_spurious: u64,
+    /// Data segments received for the first time.
+    pub n_segments_received: u64,
+    /// Data segments received that were there already.
+    pub n_repeats_received: u64,
+    /// Data segments received beyond the window.
+    pub n_beyond_window: u64,
+    /// Datagrams made, parity included.
+    pub n_datagrams_sent: u64,
+    /// Bytes in them.
+    pub n_bytes_sent: u64,
+    /// Parity datagrams made.
+    pub n_parity_sent: u64,
+    /// Datagrams that were the session's.
+    pub n_datagrams_received: u64,
+    /// Datagrams that were not, or were malformed.
+    pub n_datagrams_refused: u64,
+    /// Forward error correction on what is received.
+    pub fec: DecoderStats,
+}
+
+impl Session {
+    /// Begins a session.
+    ///
+    /// # Panics
+    ///
+    /// When the configuration cannot work: windows of zero, an MTU without room for data, or shard
+    /// counts without a code. The limits stand at the fields of [`Config`].
+    pub fn new(config: Config, control: Box<dyn SendControl>, now: Instant) -> Self {
+        config.assert_sound();
+        let encoder = config.fec.map(|shards| {
+            Encoder::new(shards, config.first.seqid).expect("the shard counts have a code")
+        });
+        Self {
+            began_at: now,
+            control,
+            queue: SendQueue::new(config.mss()),
+            window: SendWindow::new(config.first.send_sn),
+            receive: ReceiveWindow::new(config.receive_window, config.first.receive_sn),
+            acks: Acks::new(config.n_ack_repeats),
+            rtt: Rtt::new(whole_micros(config.min_rto), whole_micros(config.interval)),
+            pacer: Pacer::default(),
+            encoder,
+            decoder: None,
+            peer_window: INITIAL_PEER_WINDOW,
+            probe: WindowProbe::default(),
+            tell: Tell::new(config.receive_window),
+            flush: Flush::default(),
+            held: Vec::new(),
+            is_app_limited: true,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Takes from `data` what the send window has room for, and returns how many bytes that were.
+    pub fn send(&mut self, data: &mut Bytes, now: Instant) -> usize {
+        let now = self.micros(now);
+        let n_taken = self.queue.push(data, self.n_free_segments());
+        self.probe.update(self.is_shut_out(), now);
+        if n_taken > 0 && (!self.config.is_write_delayed || self.n_free_segments() == 0) {
+            self.flush.is_due = true;
+        }
+        n_taken
+    }
+
+    /// Takes received data out: the next piece, cut off after `max` bytes. `None` when there is
+    /// none.
+    pub fn read(&mut self, max: usize, now: Instant) -> Option<Bytes> {
+        let data = self.receive.read(max)?;
+        if self.tell.handle_read(self.receive.free()) {
+            self.tell.begin(self.micros(now), self.rtt.rto());
+            self.flush.is_due = true;
+        }
+        Some(data)
+    }
+
+    /// Does what is due without a datagram. Afterwards [`Session::poll_transmit`] may have some.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.handle_timeout(now);
+        }
+        let now = self.micros(now);
+        if self.probe.handle_timeout(now) || self.tell.handle_timeout(now, self.rtt.rto()) {
+            self.flush.is_due = true;
+        }
+    }
+
+    /// Sets how many parity packets follow each group of data packets from the next group on; at
+    /// most those of the configuration. The peer's decoder needs no word of it.
+    pub fn set_parity(&mut self, n_parity: usize) {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.set_parity(n_parity);
+        }
+    }
+
+    /// Changes what decides about sending. The new control knows nothing of segments under way.
+    pub fn set_control(&mut self, control: Box<dyn SendControl>) {
+        self.control = control;
+    }
+
+    /// Changes how data and acknowledgements wait, as two Holdfasts agree after login: whether
+    /// writes are delayed, how many acknowledgements wait at most, and how many are repeated.
+    pub fn set_delays(&mut self, is_write_delayed: bool, ack_after: usize, n_ack_repeats: usize) {
+        self.config.is_write_delayed = is_write_delayed;
+        self.config.ack_after = ack_after;
+        self.config.n_ack_repeats = n_ack_repeats;
+        self.acks.set_repeats(n_ack_repeats);
+    }
+
+    /// Enlarges the windows, as two Holdfasts agree after login. They never shrink.
+    pub fn grow_windows(&mut self, send_window: u32, receive_window: u32) {
+        let send_window = send_window.min(crate::config::MAX_WINDOW);
+        let receive_window = receive_window.min(u32::from(u16::MAX));
+        self.config.send_window = self.config.send_window.max(send_window);
+        self.config.receive_window = self.config.receive_window.max(receive_window);
+        self.receive.grow(self.config.receive_window);
+        self.tell.grow(self.config.receive_window);
+    }
+
+    /// Returns when [`Session::handle_timeout`] is to be called, if nothing else happens before;
+    /// a time in the past when [`Session::poll_transmit`] has something to give.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let flush = &self.flush;
+        let is_paced = self.control.pacing_rate().is_some();
+        let is_due = flush.is_due
+            || (flush.is_open && !is_paced && self.has_data_to_send())
+            || flush.is_due_for_acks
+            || flush.is_open_for_acks
+            || !self.held.is_empty()
+            || self.encoder.as_ref().is_some_and(Encoder::has_parity);
+        if is_due {
+            return Some(self.began_at);
+        }
+        let interval = whole_micros(self.config.interval);
+        let next_flush = flush.last_at.map_or(0, |last| last + interval);
+        let own = [
+            self.wants_flush().then_some(next_flush),
+            (is_paced && self.has_data_to_send()).then(|| self.pacer.next_at()),
+            self.window.next_deadline(),
+            self.next_late(),
+            self.probe.poll_timeout(),
+            self.tell.poll_timeout(),
+        ];
+        let own = own.into_iter().flatten().min().map(|at| self.instant(at));
+        let decoder = self
+            .decoder
+            .as_ref()
+            .and_then(|decoder| decoder.poll_timeout());
+        own.into_iter().chain(decoder).min()
+    }
+
+    /// Whether [`Session::send`] would take anything.
+    pub fn is_writable(&self) -> bool {
+        self.n_free_segments() > 0
+    }
+
+    /// Whether [`Session::read`] would return anything.
+    pub fn is_readable(&self) -> bool {
+        self.receive.is_readable()
+    }
+
+    /// Whether everything that was sent has been acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.window.len() == 0
+    }
+
+    /// Returns the conversation.
+    pub fn conv(&self) -> u32 {
+        self.config.conv
+    }
+
+    /// Returns the settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns what decides about sending.
+    pub fn control(&self) -> &dyn SendControl {
+        &*self.control
+    }
+
+    /// Returns the smoothed round-trip time, once there is a sample.
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.smoothed().map(Duration::from_micros)
+    }
+
+    /// Returns how much the round-trip time varies.
+    pub fn rttvar(&self) -> Duration {
+        Duration::from_micros(self.rtt.variation())
+    }
+
+    /// Returns the shortest round-trip time that was seen.
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.rtt.least().map(Duration::from_micros)
+    }
+
+    /// Returns the retransmission time-out.
+    pub fn rto(&self) -> Duration {
+        Duration::from_micros(self.rtt.rto())
+    }
+
+    /// Returns how many segments are under way.
+    pub fn n_in_flight(&self) -> u32 {
+        self.window.n_in_flight()
+    }
+
+    /// Returns how many segments wait to be sent or acknowledged; at most the send window.
+    pub fn n_waiting(&self) -> usize {
+        self.queue.n_segments() + self.window.len() as usize
+    }
+
+    /// Returns how many segments the peer has said it has room for.
+    pub fn peer_window(&self) -> u16 {
+        self.peer_window
+    }
+
+    /// Returns what has been counted.
+    pub fn stats(&self) -> Stats {
+        let fec = self
+            .decoder
+            .as_ref()
+            .map(|decoder| decoder.stats())
+            .unwrap_or_default();
+        Stats { fec, ..self.stats }
+    }
+
+    fn n_free_segments(&self) -> usize {
+        (self.config.send_window as usize).saturating_sub(self.n_waiting())
+    }
+
+    /// Whether data waits that the peer's window lets in.
+    fn can_send_new(&self) -> bool {
+        let window = self.config.send_window.min(u32::from(self.peer_window));
+        !self.queue.is_empty() && self.window.len() < window
+    }
+
+    /// Whether data waits that nothing but pacing holds up.
+    fn has_data_to_send(&self) -> bool {
+        (self.window.has_lost() || self.can_send_new())
+            && self.window.n_in_flight() < self.control.window()
+    }
+
+    /// Whether data waits while the peer has no room at all.
+    fn is_shut_out(&self) -> bool {
+        self.peer_window == 0 && !self.queue.is_empty()
+    }
+
+    /// Whether a flush would do anything.
+    fn wants_flush(&self) -> bool {
+        let is_classic = matches!(self.control.loss_detection(), LossDetection::Classic { .. });
+        let is_paced = self.control.pacing_rate().is_some();
+        !self.acks.is_empty()
+            || (!is_paced && self.has_data_to_send())
+            || (is_classic && self.window.has_overtaken())
+    }
+
+    fn micros(&self, now: Instant) -> Micros {
+        whole_micros(now.saturating_duration_since(self.began_at))
+    }
+
+    fn instant(&self, at: Micros) -> Instant {
+        self.began_at + Duration::from_micros(at)
+    }
+
+    /// The clock in segments.
+    #[expect(clippy::cast_possible_truncation, reason = "the clock wraps")]
+    fn ts(&self, now: Micros) -> u32 {
+        self.config.first.ts.wrapping_add((now / 1000) as u32)
+    }
+}
+
+fn whole_micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
+}

@@ -1,0 +1,318 @@
+//! What leaves.
+
+use std::time::{Duration, Instant};
+
+use super::send_window::Sending;
+use super::{Micros, Session, whole_micros};
+use crate::control::{LossCause, LossDetection, SentSegment};
+use crate::fec::DATA_HEADER_LEN;
+use crate::segment::{Command, Header};
+
+/// Datagrams that [`Session::poll_transmit`] has made, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// How many there are.
+    pub n_datagrams: usize,
+    /// How long each is; the last one may be shorter.
+    pub datagram_len: usize,
+}
+
+impl Session {
+    /// Appends up to `max_datagrams` datagrams to `out` that are to be sent now, all of one length
+    /// but for the last, as segmentation offload wants them. To be called until there are none.
+    pub fn poll_transmit(
+        &mut self,
+        out: &mut Vec<u8>,
+        max_datagrams: usize,
+        now: Instant,
+    ) -> Option<Transmit> {
+        let mut batch: Option<Transmit> = None;
+        while batch.is_none_or(|batch| batch.n_datagrams < max_datagrams) {
+            let start = out.len();
+            if !self.next_datagram(out, now) {
+                break;
+            }
+            let len = out.len() - start;
+            let batch = batch.get_or_insert(Transmit {
+                n_datagrams: 0,
+                datagram_len: len,
+            });
+            if len > batch.datagram_len {
+                self.held.extend_from_slice(&out[start..]);
+                out.truncate(start);
+                break;
+            }
+            batch.n_datagrams += 1;
+            if len < batch.datagram_len {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Appends the next datagram, if there is one.
+    fn next_datagram(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
+        if !self.held.is_empty() {
+            out.append(&mut self.held);
+            return true;
+        }
+        let start = out.len();
+        let at = self.micros(now);
+        if self
+            .encoder
+            .as_mut()
+            .is_some_and(|encoder| encoder.poll_parity(out))
+        {
+            self.stats.n_parity_sent += 1;
+        } else {
+            self.begin(now);
+            if self.encoder.is_some() {
+                out.resize(start + DATA_HEADER_LEN, 0);
+            }
+            let payload_start = out.len();
+            self.write_payload(out, now);
+            if out.len() == payload_start {
+                out.truncate(start);
+                return false;
+            }
+            if let Some(encoder) = &mut self.encoder {
+                encoder.seal(&mut out[start..], now);
+            }
+        }
+        let len = out.len() - start;
+        if let Some(rate) = self.control.pacing_rate() {
+            self.pacer.handle_sent(len, rate, at);
+        }
+        self.stats.n_datagrams_sent += 1;
+        self.stats.n_bytes_sent += len as u64;
+        true
+    }
+
+    /// Sees whether it is time for a flush, and what has been lost.
+    fn begin(&mut self, now: Instant) {
+        let at = self.micros(now);
+        let interval = whole_micros(self.config.interval);
+        let is_tick =
+            self.wants_flush() && self.flush.last_at.is_none_or(|last| at >= last + interval);
+        let has_timed_out = self
+            .window
+            .next_deadline()
+            .is_some_and(|deadline| at >= deadline);
+        if self.flush.is_due || is_tick || has_timed_out {
+            self.begin_flush(now);
+        } else if self.flush.is_due_for_acks {
+            self.flush.is_open_for_acks = true;
+        }
+        self.flush.is_due_for_acks = false;
+        if let LossDetection::Rack {
+            n_reordered,
+            reorder_time,
+        } = self.control.loss_detection()
+        {
+            let patience = self.patience(reorder_time);
+            let Self {
+                window,
+                control,
+                stats,
+                began_at,
+                ..
+            } = self;
+            window.detect_late(n_reordered, patience, at, |transmission| {
+                stats.n_resent_overtaken += 1;
+                control.on_lost(now, transmission.lost(LossCause::Overtaken, *began_at));
+            });
+            self.flush.is_open |= self.window.has_lost();
+        }
+        self.flush.is_open |= self.control.pacing_rate().is_some();
+    }
+
+    fn begin_flush(&mut self, now: Instant) {
+        let at = self.micros(now);
+        self.flush.last_at = Some(at);
+        self.flush.is_due = false;
+        self.flush.is_open = true;
+        self.flush.is_open_for_acks = true;
+
+        let rto = self.rtt.rto();
+        // With nothing new to send, a segment that one other has overtaken is sent again early.
+        let is_early = !self.can_send_new();
+        let Self {
+            window,
+            control,
+            stats,
+            began_at,
+            ..
+        } = self;
+        window.detect_timed_out(at, rto, |transmission| {
+            stats.n_resent_timed_out += 1;
+            control.on_lost(now, transmission.lost(LossCause::TimedOut, *began_at));
+        });
+        if let LossDetection::Classic { n_skips } = control.loss_detection() {
+            let n_skips = if is_early { 1 } else { n_skips };
+            window.detect_overtaken(n_skips, |transmission| {
+                stats.n_resent_overtaken += 1;
+                control.on_lost(now, transmission.lost(LossCause::Overtaken, *began_at));
+            });
+        }
+    }
+
+    /// Appends the KCP part of a datagram: acknowledgements, window commands, then data.
+    fn write_payload(&mut self, out: &mut Vec<u8>, now: Instant) {
+        let end = out.len() + self.config.mtu;
+        let blank = Header {
+            conv: self.config.conv,
+            cmd: Command::Ack,
+            frg: 0,
+            wnd: self.receive.free(),
+            ts: 0,
+            sn: 0,
+            una: self.receive.next(),
+            len: 0,
+        };
+        if self.flush.is_open_for_acks {
+            self.write_acks(out, end, blank);
+        }
+        if self.flush.is_open {
+            self.write_window_commands(out, end, blank);
+            self.write_data(out, end, blank, now);
+        }
+    }
+
+    fn write_acks(&mut self, out: &mut Vec<u8>, end: usize, blank: Header) {
+        let start = out.len();
+        while out.len() + Header::LEN <= end {
+            let Some(ack) = self.acks.pop(blank.una) else {
+                self.flush.is_open_for_acks = false;
+                break;
+            };
+            self.tell.handle_sent(blank.wnd);
+            out.extend(
+                Header {
+                    sn: ack.sn,
+                    ts: ack.ts,
+                    ..blank
+                }
+                .encode(),
+            );
+        }
+        let has_room = |out: &Vec<u8>| out.len() + Header::LEN <= end;
+        if out.len() == start || !has_room(out) || self.config.n_ack_repeats == 0 {
+            return;
+        }
+        // Those just written are the newest that were sent: passed over.
+        let n_written = (out.len() - start) / Header::LEN;
+        for ack in self.acks.repeats(blank.una).skip(n_written) {
+            if !has_room(out) {
+                break;
+            }
+            out.extend(
+                Header {
+                    sn: ack.sn,
+                    ts: ack.ts,
+                    ..blank
+                }
+                .encode(),
+            );
+        }
+    }
+
+    fn write_window_commands(&mut self, out: &mut Vec<u8>, end: usize, blank: Header) {
+        for cmd in [Command::AskWindow, Command::TellWindow] {
+            let is_due = match cmd {
+                Command::AskWindow => &mut self.probe.is_due,
+                _ => &mut self.tell.is_due,
+            };
+            if *is_due && out.len() + Header::LEN <= end {
+                *is_due = false;
+                self.tell.handle_sent(blank.wnd);
+                out.extend(Header { cmd, ..blank }.encode());
+            }
+        }
+    }
+
+    fn write_data(&mut self, out: &mut Vec<u8>, end: usize, blank: Header, now: Instant) {
+        let at = self.micros(now);
+        let is_paced = self.control.pacing_rate().is_some();
+        loop {
+            let lost = self.window.peek_lost().map(|(sn, data)| (sn, data.len()));
+            let new_len = self.queue.next_len().filter(|_| self.can_send_new());
+            let Some(len) = lost.map(|(_, len)| len).or(new_len) else {
+                self.flush.is_open = false;
+                self.is_app_limited = self.queue.is_empty();
+                return;
+            };
+            let is_blocked = self.window.n_in_flight() >= self.control.window()
+                || (is_paced && !self.pacer.is_ready(at));
+            if is_blocked {
+                self.is_app_limited = false;
+                return;
+            }
+            if out.len() + Header::LEN + len > end {
+                return;
+            }
+            let sending = Sending {
+                now: at,
+                ts: self.ts(at),
+                rto: self.rtt.rto(),
+                is_app_limited: self.is_app_limited,
+            };
+            let blank = Header {
+                cmd: Command::Push,
+                ts: sending.ts,
+                ..blank
+            };
+            let transmission = self.window.next_transmission();
+            let header_start = out.len();
+            out.extend([0; Header::LEN]);
+            let sn = if let Some((sn, _)) = lost {
+                if let Some((_, data)) = self.window.peek_lost() {
+                    out.extend_from_slice(data);
+                }
+                self.window.send_again(sn, sending);
+                sn
+            } else {
+                let data = self.queue.pop().unwrap_or_default();
+                out.extend_from_slice(&data);
+                self.stats.n_segments_sent += 1;
+                self.window.send_new(data, sending)
+            };
+            let n_data = u32::try_from(len).unwrap_or(u32::MAX);
+            let header = Header {
+                sn,
+                len: n_data,
+                ..blank
+            };
+            out[header_start..header_start + Header::LEN].copy_from_slice(&header.encode());
+            self.tell.handle_sent(blank.wnd);
+            self.control.on_sent(
+                now,
+                SentSegment {
+                    transmission,
+                    n_bytes: u32::try_from(out.len() - header_start).unwrap_or(u32::MAX),
+                    is_repeat: lost.is_some(),
+                    n_in_flight: self.window.n_in_flight(),
+                },
+            );
+        }
+    }
+
+    /// When the segment that has been overtaken first counts as lost.
+    pub(super) fn next_late(&self) -> Option<Micros> {
+        let LossDetection::Rack {
+            n_reordered,
+            reorder_time,
+        } = self.control.loss_detection()
+        else {
+            return None;
+        };
+        self.window
+            .next_late(n_reordered, self.patience(reorder_time))
+    }
+
+    /// How long an overtaken segment is waited for.
+    fn patience(&self, reorder_time: Duration) -> Micros {
+        self.rtt
+            .for_detection()
+            .saturating_add(whole_micros(reorder_time))
+    }
+}
