@@ -269,6 +269,24 @@ fn broken_utf8_becomes_replacement_characters_as_in_go() {
 }
 
 #[test]
+fn a_special_byte_is_found_wherever_it_lies_in_a_string() {
+    for before in 0..100 {
+        let plain = "x".repeat(before);
+        let pong = |inside: &str| read(MessageType::Pong, &format!(r#"{{"error":"{inside}"}}"#));
+        let expected = |error: String| Message::from(frp_proto::msg::Pong { error });
+        assert_eq!(pong(&plain), expected(plain.clone()));
+        assert_eq!(
+            pong(&format!(r"{plain}\n{plain}")),
+            expected(format!("{plain}\n{plain}"))
+        );
+
+        let broken = format!("{{\"error\":\"{plain}\n{plain}\"}}");
+        let error = Message::from_json(MessageType::Pong, broken.as_bytes()).unwrap_err();
+        assert_eq!(error.offset, r#"{"error":""#.len() + before);
+    }
+}
+
+#[test]
 fn text_is_escaped_as_in_go() {
     let pong = frp_proto::msg::Pong {
         error: "<a href=\"x\">&\\/\u{8}\u{c}\n\r\t\0\u{1f}\u{7f}\u{2028}\u{2029}\u{fffd}é😀'"

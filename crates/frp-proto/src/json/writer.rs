@@ -58,10 +58,14 @@ impl<'a> Writer<'a> {
         self.out.put_u8(b'"');
     }
 
-    /// Writes text that is known to need no escapes, such as base64.
-    pub(super) fn plain_string(&mut self, text: &[u8]) {
+    /// Writes a string that is the base64 of `bytes`, straight into its place.
+    pub(super) fn base64(&mut self, engine: &impl base64::Engine, bytes: &[u8]) {
         self.out.put_u8(b'"');
-        self.out.put_slice(text);
+        let start = self.out.len();
+        // Padded: four characters for every three bytes that are begun.
+        self.out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        let written = engine.encode_slice(bytes, &mut self.out[start..]);
+        assert!(written.is_ok(), "there is room for all of it");
         self.out.put_u8(b'"');
     }
 
