@@ -160,3 +160,28 @@ pub fn check_client_text(
 ) -> Result<Loaded<ClientConfig>, ConfigErrors> {
     load::client(&Input::Text(path, text), None, options, &Env::of_process())
 }
+
+/// Loads `data` in every way, for [`crate::fuzzing`].
+pub(crate) fn read_any_bytes(data: &[u8]) {
+    let env = Env::sealed(&[("NAME", "value"), ("HOLDFAST_USER", "someone")]);
+    for (name, strict) in [("any", true), ("any.toml", false)] {
+        let options = LoadOptions {
+            strict,
+            ..LoadOptions::default()
+        };
+        let input = Input::Text(Path::new(name), data);
+        if let Err(errors) = load::client(&input, None, &options, &env) {
+            assert!(!errors.to_string().is_empty(), "an error says something");
+        }
+        if let Err(errors) = load::server(&input, &options, &env) {
+            for error in errors.iter() {
+                if let Origin::File { place, .. } = &error.origin {
+                    assert!(place.is_none_or(|(line, column)| line > 0 && column > 0));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,11 @@ fn trimmed(bytes: &[u8]) -> Secret {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error("failed to resolve auth.tokenSource: failed to read file {}: {}", path.display(), go_text(path, source))]
+    #[error(
+        "failed to resolve auth.tokenSource: failed to read file {}: {}",
+        path.display(),
+        go_text(path, source)
+    )]
     File {
         /// Which one.
         path: PathBuf,

@@ -57,7 +57,9 @@ struct Walk<'a> {
 struct Place {
     /// The key, with dots and indexes.
     path: String,
-    /// What frp's decoder says before its errors here.
+    /// What frp's decoder says first about errors in an entry of `proxies` or `visitors`.
+    entry_context: String,
+    /// What it says before its errors here; begins with `entry_context`.
     context: String,
     /// Go's name of the struct, inside of which errors are worded differently.
     go_struct: Option<&'static str>,
@@ -67,6 +69,7 @@ impl Place {
     fn root() -> Self {
         Self {
             path: String::new(),
+            entry_context: String::new(),
             context: String::new(),
             go_struct: None,
         }
@@ -81,15 +84,22 @@ impl Place {
     }
 
     fn index(&self, idx: usize) -> Self {
+        let path = format!("{}[{idx}]", self.path);
         let context = match self.path.as_str() {
             "proxies" => format!("decode proxy at index {idx}: "),
             "visitors" => format!("decode visitor at index {idx}: "),
-            _ => self.context.clone(),
+            _ => {
+                return Self {
+                    path,
+                    ..self.clone()
+                };
+            }
         };
         Self {
-            path: format!("{}[{idx}]", self.path),
+            path,
+            entry_context: context.clone(),
             context,
-            go_struct: self.go_struct,
+            go_struct: None,
         }
     }
 }
@@ -167,7 +177,8 @@ impl Walk<'_> {
         let mut place = place.clone();
         let mut keys: Vec<&'static str> = table.fields.iter().map(|field| field.key).collect();
         if let Some(variants) = table.variants {
-            place.context.push_str(variants.outer);
+            // frp decodes a plugin after its proxy, not inside of it.
+            place.context = format!("{}{}", place.entry_context, variants.outer);
             let Some(variant) = self.variant(node, entries, table, variants, &place) else {
                 self.report.set_broken(self.file, &place.path);
                 return Dict::new();
@@ -220,9 +231,10 @@ impl Walk<'_> {
             Some((entry, Value::Str(name))) => (entry.node.at, name.as_str(), place.key("type")),
             Some((entry, other)) => {
                 let message = format!(
-                    "{}json: cannot unmarshal {} into Go struct field typedEnvelope.type of type string",
+                    "{}json: cannot unmarshal {} into Go struct field {} of type string",
                     place.context,
                     other.go_name(),
+                    "typedEnvelope.type",
                 );
                 self.error(entry.node.at, &place.key("type"), None, message);
                 return None;
@@ -257,7 +269,8 @@ impl Walk<'_> {
             Some(go_struct) => {
                 let field = place.path.rsplit('.').next().unwrap_or_default();
                 format!(
-                    "{}json: cannot unmarshal {what} into Go struct field {go_struct}.{field} of type {go_name}",
+                    "{}json: cannot unmarshal {what} into Go struct field {go_struct}.{field} of \
+                     type {go_name}",
                     place.context,
                 )
             }

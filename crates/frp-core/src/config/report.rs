@@ -72,8 +72,8 @@ impl Report {
         self.broken.push((file, key.to_owned()));
     }
 
-    /// An error about `key` of a file, wherever it was given. A key that could not even be read gets
-    /// no second error.
+    /// An error about `key` of a file, wherever it was given. A key that could not even be read
+    /// gets no second error.
     pub(super) fn error(&mut self, file: usize, key: &str, message: impl Into<String>) {
         let origin = self.origin(file, key);
         let mut broken = self.broken.iter();

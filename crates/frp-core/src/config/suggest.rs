@@ -10,28 +10,31 @@ const MAX_DEPTH: usize = 5;
 
 /// The hint for an unknown key among `siblings`, in the table at `path`.
 ///
-/// First a sibling that is spelled alike is meant; else a key of that name that belongs elsewhere:
-/// `token` at the top for `auth.token`, `server_addr` of an INI file for `serverAddr`.
+/// A key of just that name that belongs elsewhere comes first: `token` at the top for `auth.token`,
+/// `server_addr` of an INI file for `serverAddr`. Else a sibling that is spelled alike is meant.
 pub(super) fn key(
     unknown: &str,
     siblings: &[&'static str],
     path: &str,
     root: &'static Table,
 ) -> Option<String> {
-    if let Some(hint) = nearest(unknown, siblings.iter().copied()) {
-        return Some(hint);
-    }
     let mut paths = Vec::new();
     // Proxies have their own keys: one of theirs never belongs to the top, nor the other way round.
     if !path.contains('[') {
         collect(root, "", 0, &mut paths);
     }
     let wanted = plain(unknown);
-    let found = paths.iter().find(|path| {
+    let is_sibling = siblings.iter().any(|sibling| plain(sibling) == wanted);
+    let found = paths.iter().filter(|path| {
         let last = path.rsplit('.').next().unwrap_or_default();
         plain(last) == wanted || plain(path) == wanted
     });
-    found.map(|path| hint(path))
+    // Of several, the one below the table in which it was written.
+    let found = found.min_by_key(|found| path.is_empty() || !found.starts_with(path));
+    match found {
+        Some(path) if !is_sibling => Some(hint(path)),
+        _ => nearest(unknown, siblings.iter().copied()),
+    }
 }
 
 /// The hint for an unknown name: the nearest of `known`, if there is one near enough.
@@ -41,8 +44,11 @@ pub(super) fn nearest<'a>(
 ) -> Option<String> {
     let unknown = plain(unknown);
     let known = known.into_iter().map(|known| {
-        let similarity = strsim::jaro_winkler(&unknown, &plain(known));
-        (similarity, known)
+        let plain_known = plain(known);
+        let similarity = strsim::jaro_winkler(&unknown, &plain_known);
+        // One slip in a short name: `tpc` for `tcp`.
+        let is_slip = unknown.len() > 2 && strsim::osa_distance(&unknown, &plain_known) <= 1;
+        (if is_slip { 1.0 } else { similarity }, known)
     });
     let best = known.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)

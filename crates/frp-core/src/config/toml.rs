@@ -8,12 +8,23 @@ use super::node::{Entry, MAX_DEPTH, Node, SyntaxError, Value};
 pub(super) fn parse(text: &str) -> Result<Node, Vec<SyntaxError>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors
-            .iter()
-            .map(|error| syntax_error(text, error))
-            .collect());
+        return Err(first_of_each_line(text, &errors));
     }
     table(0, root.into_inner(), 0).map_err(|error| vec![error])
+}
+
+/// After an error the parser often stumbles over the rest of the line as well.
+fn first_of_each_line(text: &str, errors: &[toml::de::Error]) -> Vec<SyntaxError> {
+    let mut errors: Vec<_> = errors
+        .iter()
+        .map(|error| syntax_error(text, error))
+        .collect();
+    errors.sort_by_key(|error| error.at);
+    errors.dedup_by(|later, earlier| {
+        let between = text.get(earlier.at..later.at);
+        between.is_some_and(|between| !between.contains('\n'))
+    });
+    errors
 }
 
 fn syntax_error(text: &str, error: &toml::de::Error) -> SyntaxError {
