@@ -317,6 +317,9 @@ impl Stream for MemoryStream {
 
     fn reset(&mut self) {
         self.duplex.fail(&Break::Reset);
+        if self.is_only {
+            self.link.close(self.side);
+        }
     }
 }
 

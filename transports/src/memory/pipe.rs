@@ -122,7 +122,7 @@ impl Pipe {
 
     pub(super) fn finish(&self) {
         let mut inner = self.inner.lock();
-        inner.is_finished = true;
+        inner.is_finished |= inner.broken.is_none();
         wake(&mut inner.reader);
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Driver<I: Io> {
     timer: Pin<Box<Sleep>>,
     phase: Phase,
     close_at: Option<Instant>,
+    /// The byte stream's own end has been sent.
+    is_shut: bool,
     abort: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -78,6 +80,7 @@ impl<I: Io> Driver<I> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             phase: Phase::Open,
             close_at: None,
+            is_shut: false,
             abort,
         }
     }
@@ -167,12 +170,19 @@ impl<I: Io> Driver<I> {
         Ok(())
     }
 
-    /// The end of a carrier that was closed here: everything is sent, then the end is.
+    /// The end of a carrier that was closed here: everything is sent, then the end is. Reading
+    /// goes on until the peer has closed as well: a socket that is closed over unread bytes takes
+    /// back what it has sent.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_late = self.close_at.is_some_and(|at| Instant::now() >= at);
-        let is_flushed = self.batch.is_empty() && self.shared.with(|session| session.is_flushed());
-        if is_late || (is_flushed && Pin::new(&mut self.io).poll_shutdown(cx).is_ready()) {
-            self.shared.with(super::session::Session::handle_flushed);
+        if !self.is_shut
+            && self.batch.is_empty()
+            && self.shared.with(|session| session.is_flushed())
+        {
+            self.is_shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
+        }
+        if self.close_at.is_some_and(|at| Instant::now() >= at) {
+            self.shared
+                .with(|session| session.end(CarrierError::ClosedHere));
             return Poll::Ready(());
         }
         Poll::Pending

@@ -7,6 +7,10 @@
 
 mod inbound;
 mod outbound;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

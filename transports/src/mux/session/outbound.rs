@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use crate::CarrierError;
 use crate::mux::batch::Batch;
 use crate::mux::frame::{ACK, FIN, HEADER_LEN, Header, Kind, RST, SYN};
 
@@ -52,11 +51,6 @@ impl Session {
     /// Whether nothing is left that a closing carrier would send.
     pub(crate) fn is_flushed(&self) -> bool {
         self.go_away.is_none() && self.has_sent_all()
-    }
-
-    /// The carrier has said all that it can: see [`Self::is_flushed`].
-    pub(crate) fn handle_flushed(&mut self) {
-        self.end(CarrierError::ClosedHere);
     }
 
     fn has_sent_all(&self) -> bool {

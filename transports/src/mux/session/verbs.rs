@@ -172,7 +172,8 @@ impl Session {
         let n_unread = stream.recv.clear();
         stream.n_discarded += n_unread;
         self.n_unread -= n_unread;
-        if !stream.is_over() && self.phase != Phase::Over {
+        // A carrier that closes ends its streams in no good order: no end is sent for them.
+        if !stream.is_over() && self.phase == Phase::Open {
             self.want_fin(id);
             self.linger(id, now + LINGER_TIMEOUT);
             self.end_discarding(id, now);

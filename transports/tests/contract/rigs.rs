@@ -1,0 +1,177 @@
+//! Ways to make the two ends of a carrier.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::task::JoinHandle;
+use transports::info::{Admission, CarrierInfo};
+use transports::memory::MemoryTransport;
+use transports::mux::{MuxCarrier, MuxConfig, Role};
+use transports::single::SingleCarrier;
+use transports::{Carrier, Endpoint, Listener, Transport, TransportKind};
+
+/// The two ends of a carrier, and what is around them.
+pub struct Ends {
+    pub client: Arc<dyn Carrier>,
+    pub server: Arc<dyn Carrier>,
+    /// Breaks the path between them.
+    pub cut: Box<dyn FnOnce() + Send>,
+    /// Must live as long as the carriers.
+    _listener: Option<Box<dyn Listener>>,
+}
+
+pub async fn memory() -> Ends {
+    let ends = memory_stranger().await;
+    ends.server.admit();
+    ends
+}
+
+pub async fn memory_stranger() -> Ends {
+    in_memory(MemoryTransport::new()).await
+}
+
+pub async fn memory_single() -> Ends {
+    in_memory(MemoryTransport::single_stream()).await
+}
+
+pub async fn mux_over_a_pipe() -> Ends {
+    let ends = mux_stranger().await;
+    ends.server.admit();
+    ends
+}
+
+pub async fn mux_stranger() -> Ends {
+    let (client, server, cut) = pipe();
+    let config = MuxConfig::default();
+    Ends {
+        client: MuxCarrier::start(client, Role::Client, &config, info(false)),
+        server: MuxCarrier::start(server, Role::Server, &config, info(true)),
+        cut,
+        _listener: None,
+    }
+}
+
+pub async fn single_over_a_pipe() -> Ends {
+    let (client, server, cut) = pipe();
+    Ends {
+        client: SingleCarrier::start(client, info(false)),
+        server: SingleCarrier::start(server, info(true)),
+        cut,
+        _listener: None,
+    }
+}
+
+async fn in_memory(transport: MemoryTransport) -> Ends {
+    let listener = transport
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .unwrap();
+    let server = Endpoint {
+        host: "localhost".into(),
+        port: listener.local_addr().port(),
+    };
+    let client = transport.dial(&server).await.unwrap();
+    let server = listener.accept().await.unwrap().carrier;
+    let cut = Box::new(move || transport.lose_all());
+    Ends {
+        client,
+        server,
+        cut,
+        _listener: Some(listener),
+    }
+}
+
+/// A byte stream that can be cut in the middle: two pipes and a task that copies between them.
+/// The pipes are smaller than any window.
+fn pipe() -> (Cuttable, Cuttable, Box<dyn FnOnce() + Send>) {
+    let (client, mut middle_client) = duplex(PIPE_LEN);
+    let (mut middle_server, server) = duplex(PIPE_LEN);
+    let copying: JoinHandle<_> = tokio::spawn(async move {
+        tokio::io::copy_bidirectional(&mut middle_client, &mut middle_server).await
+    });
+    let cut = Arc::new(AtomicBool::new(false));
+    let client = Cuttable {
+        io: client,
+        is_cut: Arc::clone(&cut),
+    };
+    let server = Cuttable {
+        io: server,
+        is_cut: Arc::clone(&cut),
+    };
+    let cut = Box::new(move || {
+        cut.store(true, Ordering::SeqCst);
+        copying.abort();
+    });
+    (client, server, cut)
+}
+
+const PIPE_LEN: usize = 16 * 1024;
+
+/// One end of the pipe, which says reset instead of end once it is cut.
+struct Cuttable {
+    io: DuplexStream,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Cuttable {
+    fn check<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match result {
+            Poll::Ready(_) if self.is_cut.load(Ordering::SeqCst) => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
+            result => result,
+        }
+    }
+}
+
+impl AsyncRead for Cuttable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.check(result)
+    }
+}
+
+impl AsyncWrite for Cuttable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.check(result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.check(result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.check(result)
+    }
+}
+
+fn info(is_stranger: bool) -> CarrierInfo {
+    let mut info = CarrierInfo::new(TransportKind::Tcp, SocketAddr::from(([127, 0, 0, 1], 7000)));
+    if is_stranger {
+        info.admission = Some(Box::new(NoPlace));
+    }
+    info
+}
+
+/// A place among half-open carriers that nobody else waits for.
+struct NoPlace;
+
+impl Admission for NoPlace {
+    fn admit(&self) {}
+}
