@@ -27,6 +27,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::client::Client;
 use crate::control::Services;
+use crate::go_text;
 use crate::status;
 
 mod guard;
@@ -243,7 +244,7 @@ pub async fn bind(config: &WebServerConfig) -> Result<TcpListener, BindError> {
 
 /// The address of the admin API cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("listen tcp {addr}: bind: {source}")]
+#[error("listen tcp {addr}: {}", go_text::bind(source))]
 pub struct BindError {
     addr: String,
     source: io::Error,

@@ -15,6 +15,7 @@ use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::go_text;
 use crate::status::StatusByKind;
 
 /// The admin API of a running frpc.
@@ -147,7 +148,7 @@ const MAX_ANSWER_LEN: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 enum ExchangeError {
-    #[error("dial tcp {host}: {}", dial_cause(source))]
+    #[error("dial tcp {host}: {}", go_text::connect(source))]
     Dial { host: String, source: io::Error },
     #[error("{0}")]
     Http(#[from] hyper::Error),
@@ -155,12 +156,4 @@ enum ExchangeError {
     Request(#[from] hyper::http::Error),
     #[error("{0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// What scripts that were written for frp look for.
-fn dial_cause(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -237,20 +237,21 @@ pub struct HttpProxy {
     /// What every proxy has.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// The domains.
     #[command(flatten)]
-    domain: DomainFlags,
+    pub domain: DomainFlags,
     /// Locations
     #[arg(long, value_delimiter = ',', action = ArgAction::Append)]
-    locations: Vec<String>,
+    pub locations: Vec<String>,
     /// HTTP auth user
     #[arg(long)]
-    http_user: Option<String>,
+    pub http_user: Option<String>,
     /// HTTP auth password
     #[arg(long)]
-    http_pwd: Option<String>,
+    pub http_pwd: Option<String>,
     /// Host header rewrite
     #[arg(long)]
-    host_header_rewrite: Option<String>,
+    pub host_header_rewrite: Option<String>,
     #[arg(hide = true)]
     extra: Vec<String>,
 }
@@ -264,8 +265,9 @@ pub struct HttpsProxy {
     /// What every proxy has.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// The domains.
     #[command(flatten)]
-    domain: DomainFlags,
+    pub domain: DomainFlags,
     #[arg(hide = true)]
     extra: Vec<String>,
 }
@@ -279,29 +281,31 @@ pub struct TcpmuxProxy {
     /// What every proxy has.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// The domains.
     #[command(flatten)]
-    domain: DomainFlags,
+    pub domain: DomainFlags,
     /// Multiplexer
     #[arg(long)]
-    mux: Option<String>,
+    pub mux: Option<String>,
     /// HTTP auth user
     #[arg(long)]
-    http_user: Option<String>,
+    pub http_user: Option<String>,
     /// HTTP auth password
     #[arg(long)]
-    http_pwd: Option<String>,
+    pub http_pwd: Option<String>,
     #[arg(hide = true)]
     extra: Vec<String>,
 }
 
+/// What `http`, `https` and `tcpmux` have.
 #[derive(Args, Clone, Debug)]
-struct DomainFlags {
+pub struct DomainFlags {
     /// Custom domains
     #[arg(short = 'd', long, value_delimiter = ',', action = ArgAction::Append)]
-    custom_domain: Vec<String>,
+    pub custom_domain: Vec<String>,
     /// Sub domain
     #[arg(long)]
-    sd: Option<String>,
+    pub sd: Option<String>,
 }
 
 /// Where the server is and how to reach it: the part of the configuration that single-proxy

@@ -5,15 +5,19 @@
 //! reaches it through its handle.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use frp_core::config::{ClientConfig, Secret, WireProtocol};
 use frp_core::proto::ids::Short;
 use frp_core::proto::{WireVersion, auth};
 use frp_core::session::Session;
+use frp_core::task;
 use frp_core::transports::{Endpoint, Transport};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::control::{Control, ControlEnd, ControlHandle, Services};
@@ -29,6 +33,8 @@ pub struct Client {
     server: Endpoint,
     services: Mutex<Arc<Services>>,
     control: Mutex<Option<ControlHandle>>,
+    /// The server has been a Holdfast before: said once.
+    has_met_holdfast: AtomicBool,
     stopped: CancellationToken,
 }
 
@@ -113,6 +119,7 @@ impl Client {
             server,
             services: Mutex::new(Arc::new(services)),
             control: Mutex::new(None),
+            has_met_holdfast: AtomicBool::new(false),
             stopped: CancellationToken::new(),
         })
     }
@@ -229,7 +236,9 @@ impl Client {
             "login to server success, get run id [{}]",
             Short(&logged_in.run_id)
         );
-        if let Some(welcome) = &logged_in.welcome {
+        if let Some(welcome) = &logged_in.welcome
+            && !self.has_met_holdfast.swap(true, Ordering::Relaxed)
+        {
             tracing::info!(
                 "the server is a Holdfast, extension version {}",
                 welcome.version
@@ -240,11 +249,19 @@ impl Client {
         // or the other.
         *self.control.lock() = Some(handle);
         let services = self.services.lock().clone();
-        let end = control.run(&services).await;
+        let (ended, end) = oneshot::channel();
+        let task = task::spawn("control", async move {
+            // Nobody waits for a control whose client has been stopped.
+            let _ = ended.send(control.run(&services).await);
+        });
+        // A panic in it ends the session like a lost one.
+        let _task = AbortOnDropHandle::new(task);
+        let end = end.await;
         *self.control.lock() = None;
         match end {
-            ControlEnd::ClosedHere => tracing::debug!("session closed"),
-            end => tracing::warn!("session lost: {end}"),
+            Ok(ControlEnd::ClosedHere) => tracing::debug!("session closed"),
+            Ok(end) => tracing::warn!("session lost: {end}"),
+            Err(_) => tracing::warn!("session lost"),
         }
     }
 }

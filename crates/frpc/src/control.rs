@@ -240,7 +240,10 @@ impl Control {
                         return Ok(());
                     }
                 },
-                Ok(error) = &mut self.writer_error => return Err(ControlEnd::Conn(error)),
+                // Without an error it has panicked.
+                error = &mut self.writer_error => {
+                    return Err(error.map_or(ControlEnd::Stuck, ControlEnd::Conn));
+                }
                 error = carrier.closed() => {
                     // What arrived before the end is still worth reading, an error of frps say.
                     while let Ok(Ok(message)) = timeout(LAST_WORDS, self.reader.read()).await {

@@ -2,7 +2,10 @@
 
 use frp_core::config::{Flag, Single};
 
-use crate::cli::{Command, ConnectionFlags, ProxyFlags, VisitorCommand, VisitorFlags};
+use crate::cli::{
+    Command, ConnectionFlags, DomainFlags, HttpProxy, ProxyFlags, TcpmuxProxy, VisitorCommand,
+    VisitorFlags,
+};
 
 /// A command that runs exactly one proxy or visitor.
 #[derive(Debug)]
@@ -14,9 +17,6 @@ pub struct SingleService {
 }
 
 /// What `command` asks for. `None` when it is not about a single proxy or visitor.
-///
-/// Types that come later have their names and what all proxies have: enough for the configuration
-/// to say that they are not supported yet.
 pub fn single_service(command: &Command) -> Option<SingleService> {
     let (kind, connection, mut proxy, visitor) = match command {
         Command::Tcp(tcp) => port_proxy("tcp", tcp),
@@ -24,9 +24,14 @@ pub fn single_service(command: &Command) -> Option<SingleService> {
         Command::Stcp(stcp) => secret_proxy("stcp", stcp),
         Command::Sudp(sudp) => secret_proxy("sudp", sudp),
         Command::Xtcp(xtcp) => secret_proxy("xtcp", xtcp),
-        Command::Http(http) => ("http", &http.connection, proxy_flags(&http.proxy), None),
-        Command::Https(https) => ("https", &https.connection, proxy_flags(&https.proxy), None),
-        Command::Tcpmux(mux) => ("tcpmux", &mux.connection, proxy_flags(&mux.proxy), None),
+        Command::Http(http) => ("http", &http.connection, http_flags(http), None),
+        Command::Https(https) => (
+            "https",
+            &https.connection,
+            domain_flags(&https.proxy, &https.domain),
+            None,
+        ),
+        Command::Tcpmux(mux) => ("tcpmux", &mux.connection, tcpmux_flags(mux), None),
         Command::Verify { .. }
         | Command::Reload(_)
         | Command::Status(_)
@@ -145,6 +150,66 @@ fn proxy_flags(flags: &ProxyFlags) -> Vec<Flag> {
     proxy
 }
 
+fn domain_flags(proxy: &ProxyFlags, domain: &DomainFlags) -> Vec<Flag> {
+    let mut flags = proxy_flags(proxy);
+    push_given(
+        &mut flags,
+        "custom-domain",
+        "customDomains",
+        &domain.custom_domain.join(","),
+    );
+    push_option(&mut flags, "sd", "subdomain", domain.sd.as_deref());
+    flags
+}
+
+fn http_flags(http: &HttpProxy) -> Vec<Flag> {
+    let mut flags = domain_flags(&http.proxy, &http.domain);
+    push_given(
+        &mut flags,
+        "locations",
+        "locations",
+        &http.locations.join(","),
+    );
+    push_option(
+        &mut flags,
+        "http-user",
+        "httpUser",
+        http.http_user.as_deref(),
+    );
+    push_option(
+        &mut flags,
+        "http-pwd",
+        "httpPassword",
+        http.http_pwd.as_deref(),
+    );
+    let rewrite = http.host_header_rewrite.as_deref();
+    push_option(
+        &mut flags,
+        "host-header-rewrite",
+        "hostHeaderRewrite",
+        rewrite,
+    );
+    flags
+}
+
+fn tcpmux_flags(mux: &TcpmuxProxy) -> Vec<Flag> {
+    let mut flags = domain_flags(&mux.proxy, &mux.domain);
+    push_option(&mut flags, "mux", "multiplexer", mux.mux.as_deref());
+    push_option(
+        &mut flags,
+        "http-user",
+        "httpUser",
+        mux.http_user.as_deref(),
+    );
+    push_option(
+        &mut flags,
+        "http-pwd",
+        "httpPassword",
+        mux.http_pwd.as_deref(),
+    );
+    flags
+}
+
 fn visitor_flags(flags: &VisitorFlags) -> Vec<Flag> {
     let mut visitor = vec![
         text("visitor-name", "name", &flags.name),
@@ -174,6 +239,10 @@ fn number(flag: &str, key: &str, value: i64) -> Flag {
 
 fn switch(flag: &str, key: &str, value: bool) -> Flag {
     text(flag, key, if value { "true" } else { "false" })
+}
+
+fn push_option(flags: &mut Vec<Flag>, flag: &str, key: &str, value: Option<&str>) {
+    push_given(flags, flag, key, value.unwrap_or_default());
 }
 
 /// An empty value means that the flag was not given.

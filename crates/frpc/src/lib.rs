@@ -14,6 +14,7 @@ pub mod cli;
 pub mod client;
 pub mod control;
 pub mod flags;
+pub mod go_text;
 pub mod local;
 pub mod login;
 pub mod program;

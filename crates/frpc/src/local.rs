@@ -7,6 +7,8 @@ use std::time::Duration;
 use frp_core::transports::{BoxStream, socket};
 use tokio::net::TcpStream;
 
+use crate::go_text;
+
 /// How long a local service has to accept. frp's value.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,7 +40,7 @@ pub enum DialCause {
 impl fmt::Display for DialCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => f.write_str(&go_text::connect(error)),
             Self::Timeout => write!(f, "no answer within {} s", DIAL_TIMEOUT.as_secs()),
         }
     }

@@ -10,7 +10,7 @@ use frp_core::proto::extension::{self, HoldfastHello, HoldfastWelcome};
 use frp_core::proto::hello::{self, ControlKeys, HelloError};
 use frp_core::proto::msg::{Login, LoginResp, Message};
 use frp_core::proto::v2::FrameType;
-use frp_core::proto::{WireVersion, cfb};
+use frp_core::proto::{WireVersion, cfb, ids};
 use frp_core::session::{OpenError, Session};
 use frp_core::transform::TransformStream;
 use frp_core::transform::aead::{Aead, Side};
@@ -18,6 +18,7 @@ use frp_core::transform::cfb::Cfb;
 use frp_core::transports::{Class, DialError};
 
 use crate::client::Context;
+use crate::go_text;
 
 /// The version that frpc calls itself: peers and scripts compare it with frp's.
 pub const FRP_VERSION: &str = "0.70.1";
@@ -42,7 +43,7 @@ pub(crate) struct LoggedIn {
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The server cannot be reached.
-    #[error(transparent)]
+    #[error("{}", go_text::dial(.0))]
     Dial(#[from] DialError),
     /// It can, but no conn could be opened.
     #[error(transparent)]
@@ -53,6 +54,9 @@ pub enum LoginError {
     /// frps refused, in these words.
     #[error("{0}")]
     Refused(String),
+    /// frps gave the session a name that cannot be used.
+    #[error("the server gave an unusable run id")]
+    RunId,
     /// The hellos do not agree.
     #[error(transparent)]
     Hello(#[from] HelloError),
@@ -120,6 +124,10 @@ async fn exchange(
     } = answer;
     if !error.is_empty() {
         return Err(LoginError::Refused(error));
+    }
+    // It is sent back with every work conn and the next login, and stands in logs.
+    if !ids::is_acceptable(&run_id) {
+        return Err(LoginError::RunId);
     }
     if holdfast.is_malformed() {
         tracing::warn!("the server's holdfast extension makes no sense: taken for plain frp");

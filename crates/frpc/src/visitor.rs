@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Context, unix_now};
+use crate::go_text;
 
 /// How long a visitor whose port cannot be bound waits. frp's value.
 const RETRY: Duration = Duration::from_secs(10);
@@ -182,7 +183,8 @@ impl Visitor {
                 }
                 Err(error) => {
                     let addr = &self.config.bind_addr;
-                    tracing::warn!("start error: listen tcp {addr}:{port}: bind: {error}");
+                    let cause = go_text::bind(&error);
+                    tracing::warn!("start error: listen tcp {addr}:{port}: {cause}");
                     tokio::time::sleep(RETRY).await;
                     tracing::info!("try to start visitor [{}]", self.config.name);
                 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use frp_core::config::ProxyKind;
 use frp_core::conn::{ConnError, MessageStream};
@@ -23,6 +24,9 @@ use crate::proxy::{self, Proxy, ProxySet};
 
 /// Conns being dialled or opened at once. Without multiplexing each is a TCP and TLS handshake.
 const MAX_OPENING: usize = 64;
+
+/// For the first message of a conn: a server that takes none must not hold the places of others.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Conns asked for and not yet given a user. frps keeps its pool and one for each user that waits,
 /// so a burst of this many users is served.
@@ -117,7 +121,9 @@ impl WorkConns {
             let _opening = self.opening.acquire().await;
             let stream = self.session.open_conn().await?;
             let mut stream = MessageStream::open(stream, self.context.wire());
-            stream.write(&self.new_work_conn().into()).await?;
+            stream
+                .write_within(&self.new_work_conn().into(), WRITE_TIMEOUT)
+                .await?;
             stream
         };
         match stream.read().await? {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use frp_core::conn::{ConnError, MessageReader, MessageStream, MessageWriter};
@@ -21,6 +21,7 @@ use frp_core::work;
 use parking_lot::Mutex;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Proxy;
@@ -214,7 +215,7 @@ impl Users {
                         break;
                     }
                 },
-                () = tokio::time::sleep_until(idle_at.into()) => {
+                () = tokio::time::sleep_until(idle_at) => {
                     if user.last_active.lock().elapsed() >= USER_IDLE {
                         break;
                     }
@@ -268,4 +269,81 @@ async fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
 
 fn drop_packet(cause: &'static str) {
     metrics::counter!("holdfast_udp_dropped_total", "cause" => cause).increment(1);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use frp_core::config::{ProxyConfig, ProxyKind, Secret};
+
+    /// Users of a service that listens, and the service.
+    async fn users() -> (Arc<Users>, UdpSocket, mpsc::Receiver<UdpPacket>) {
+        let service = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut config = ProxyConfig::new("dns", ProxyKind::Udp { remote_port: 53 });
+        config.local_port = service.local_addr().unwrap().port();
+        let (packets, received) = mpsc::channel(QUEUE_LEN);
+        let users = Arc::new(Users {
+            proxy: Arc::new(Proxy::new(config, &Secret::default())),
+            packets,
+            max_packet_len: 1500,
+            by_addr: Mutex::default(),
+            over: CancellationToken::new(),
+        });
+        (users, service, received)
+    }
+
+    fn packet_of(user: SocketAddr) -> UdpPacket {
+        let remote = Some(UdpAddr::from(user));
+        UdpPacket {
+            content: Bytes::from_static(b"x"),
+            remote,
+            ..UdpPacket::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn sockets_are_bounded_and_the_user_that_was_silent_longest_goes() {
+        frp_core::fd_limit::raise();
+        let (users, _service, _received) = users().await;
+        let user = |n: usize| SocketAddr::from(([10, 0, 0, 1], u16::try_from(n + 1).unwrap()));
+        for n in 0..MAX_USERS {
+            users.deliver(packet_of(user(n))).await;
+        }
+        users.deliver(packet_of(user(0))).await;
+        for n in 0..8 {
+            users.deliver(packet_of(user(MAX_USERS + n))).await;
+        }
+        let by_addr = users.by_addr.lock();
+        assert_eq!(by_addr.len(), MAX_USERS);
+        assert!(by_addr.contains_key(&user(0)), "it spoke again");
+        assert!(!by_addr.contains_key(&user(1)) && by_addr.contains_key(&user(MAX_USERS)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_who_is_silent_loses_the_socket() {
+        let (users, _service, _received) = users().await;
+        users.deliver(packet_of(([10, 0, 0, 1], 1).into())).await;
+        tokio::time::sleep(USER_IDLE - Duration::from_secs(1)).await;
+        users.deliver(packet_of(([10, 0, 0, 1], 1).into())).await;
+        tokio::time::sleep(USER_IDLE - Duration::from_secs(1)).await;
+        assert_eq!(users.by_addr.lock().len(), 1);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(users.by_addr.lock().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_users_end_with_the_work_conn() {
+        let (users, service, mut received) = users().await;
+        users.deliver(packet_of(([10, 0, 0, 1], 1).into())).await;
+        let mut buf = [0; 10];
+        let (_, from) = service.recv_from(&mut buf).await.unwrap();
+        users.over.cancel();
+        drop(users);
+        service.send_to(b"too late", from).await.unwrap();
+        assert!(
+            received.recv().await.is_none(),
+            "nobody is left who could send"
+        );
+    }
 }

@@ -201,6 +201,17 @@ async fn v2_reports_why_the_server_refuses_the_hello() {
 }
 
 #[tokio::test]
+async fn a_run_id_that_cannot_be_used_is_a_failed_login() {
+    for run_id in ["", "a b", "line\nbreak", &"x".repeat(1000)] {
+        let frps = Frps::start().await;
+        let mut client = frps.client(|_| ());
+        frps.log_in(run_id).await;
+        let error = soon("end", &mut client.task).await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("unusable run id"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_holdfast_is_welcome_and_a_senseless_one_is_plain_frp() {
     let welcome = HoldfastWelcome {
         version: 1,
