@@ -210,3 +210,115 @@ const MAX_READ_LEN: usize = 128 * 1024;
 
 /// How long a closed socket's last bytes may take, a second or two of round trips.
 const LINGER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn chunks_come_as_they_arrive_and_end_with_an_empty_one() {
+        let (mut peer, mut stream) = tcp_pair().await;
+        peer.write_all(b"hello").await.unwrap();
+        assert_eq!(read_chunk(&mut stream, 3).await.unwrap(), "hel");
+        assert_eq!(read_chunk(&mut stream, 100).await.unwrap(), "lo");
+        peer.shutdown().await.unwrap();
+        assert_eq!(read_chunk(&mut stream, 100).await.unwrap(), "");
+        // The other direction is still open.
+        stream.write_all(b"bye").await.unwrap();
+        drop(stream);
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"bye");
+    }
+
+    #[tokio::test]
+    async fn chunks_grow_under_bulk_and_what_is_short_is_small() {
+        let (mut peer, mut stream) = tcp_pair().await;
+        let sending = tokio::spawn(async move {
+            peer.write_all(&vec![7; 8 * 1024 * 1024]).await.unwrap();
+            peer
+        });
+        let (mut n_received, mut longest) = (0, 0);
+        while n_received < 8 * 1024 * 1024 {
+            let chunk = read_chunk(&mut stream, usize::MAX).await.unwrap();
+            assert!(chunk.iter().all(|byte| *byte == 7));
+            assert!(chunk.len() <= MAX_READ_LEN);
+            n_received += chunk.len();
+            longest = longest.max(chunk.len());
+        }
+        assert!(longest > MIN_READ_LEN, "{longest}");
+        let mut peer = sending.await.unwrap();
+        peer.write_all(b"x").await.unwrap();
+        let chunk = read_chunk(&mut stream, usize::MAX).await.unwrap();
+        // A unique owner can have its buffer back, whose size shows what was kept.
+        let kept = chunk.try_into_mut().unwrap().capacity();
+        assert!(kept < MIN_READ_LEN, "{kept}");
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_an_error_on_both_sides() {
+        let (mut peer, mut stream) = tcp_pair().await;
+        stream.reset();
+        let error = peer.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let error = read_chunk(&mut stream, 10).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        stream.write_all(b"x").await.unwrap_err();
+        stream.reset();
+    }
+
+    #[tokio::test]
+    async fn a_drop_with_unread_data_still_delivers_what_was_written() {
+        let (mut peer, mut stream) = tcp_pair().await;
+        let data = vec![9; 2 * 1024 * 1024];
+        let mut written = 0;
+        // As much as the system takes without the peer reading: the rest of it must not get lost.
+        while let Ok(Ok(n)) =
+            tokio::time::timeout(Duration::from_millis(50), stream.write(&data)).await
+        {
+            written += n;
+        }
+        peer.write_all(b"unread").await.unwrap();
+        poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx))
+            .await
+            .unwrap();
+        // Only once it is there, closing the socket would throw the answer away.
+        tokio::task::yield_now().await;
+        drop(stream);
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.len(), written);
+    }
+
+    #[tokio::test]
+    async fn a_unix_domain_socket_is_a_stream_as_well() {
+        let (mut peer, socket) = UnixStream::pair().unwrap();
+        let mut stream = boxed_unix(socket);
+        peer.write_all(b"hello").await.unwrap();
+        assert_eq!(read_chunk(&mut stream, 100).await.unwrap(), "hello");
+        let mut bytes = Bytes::from_static(b"bye");
+        while !bytes.is_empty() {
+            poll_fn(|cx| Pin::new(&mut *stream).poll_write_chunk(cx, &mut bytes))
+                .await
+                .unwrap();
+        }
+        stream.reset();
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"bye");
+    }
+
+    async fn read_chunk(stream: &mut BoxStream, max: usize) -> io::Result<Bytes> {
+        poll_fn(|cx| Pin::new(&mut **stream).poll_read_chunk(cx, max)).await
+    }
+
+    async fn tcp_pair() -> (TcpStream, BoxStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (peer, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        (peer.unwrap(), boxed(accepted.unwrap().0))
+    }
+}

@@ -188,3 +188,93 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Without an error for so long, a burst is over and the next error is logged again.
 const CALM: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use tokio::io::AsyncReadExt;
+
+    use parking_lot::Mutex;
+
+    #[tokio::test]
+    async fn an_acceptor_outlives_every_error() {
+        let (_client, conn) = pair().await;
+        let mut acceptor = acceptor([
+            error(libc::ECONNABORTED),
+            error(libc::ENFILE),
+            error(libc::ENETDOWN),
+            error(libc::EPERM),
+            Ok(conn),
+        ]);
+        // Out of descriptors the head of the queue would be taken; here it is an error again.
+        let (_, peer) = acceptor.accept().await;
+        assert_eq!(peer.ip().to_string(), "127.0.0.1");
+        assert_eq!(acceptor.pause, None);
+    }
+
+    #[tokio::test]
+    async fn without_descriptors_the_reserve_closes_the_next_connection() {
+        let (mut first_client, first) = pair().await;
+        let (_second_client, second) = pair().await;
+        let expected = second.1;
+        let mut acceptor = acceptor([error(libc::EMFILE), Ok(first), Ok(second)]);
+        let (_, peer) = acceptor.accept().await;
+        assert_eq!(peer, expected);
+        assert_eq!(first_client.read(&mut [0]).await.unwrap(), 0);
+        assert!(acceptor.reserve.is_some());
+    }
+
+    #[tokio::test]
+    async fn pauses_double_up_to_a_second_and_a_gone_peer_costs_none() {
+        let mut acceptor = acceptor([]);
+        acceptor.handle_error(&io::Error::from_raw_os_error(libc::ECONNABORTED));
+        assert_eq!(acceptor.pause, None);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            acceptor.handle_error(&io::Error::from_raw_os_error(libc::ENOBUFS));
+            pauses.push(acceptor.pause.unwrap().as_millis());
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert_eq!(acceptor.burst.unwrap().n_errors, 10, "logged as one");
+    }
+
+    #[tokio::test]
+    async fn an_ipv4_peer_of_a_socket_for_both_families_has_an_ipv4_address() {
+        let (_client, (conn, peer)) = pair().await;
+        let mapped = match peer.ip() {
+            std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            std::net::IpAddr::V6(ip) => ip,
+        };
+        let mut acceptor = acceptor([Ok((conn, (mapped, peer.port()).into()))]);
+        assert_eq!(acceptor.accept().await.1, peer);
+    }
+
+    type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+    /// What the system is going to say, one after the other, and then nothing.
+    #[derive(Debug)]
+    struct Script(Mutex<VecDeque<Accepted>>);
+
+    impl AcceptSource for Script {
+        fn poll_accept(&self, _: &mut Context<'_>) -> Poll<Accepted> {
+            self.0.lock().pop_front().map_or(Poll::Pending, Poll::Ready)
+        }
+    }
+
+    fn acceptor<const N: usize>(script: [Accepted; N]) -> Acceptor<Script> {
+        Acceptor::new(Script(Mutex::new(script.into())), "test")
+    }
+
+    fn error(code: i32) -> Accepted {
+        Err(io::Error::from_raw_os_error(code))
+    }
+
+    async fn pair() -> (TcpStream, (TcpStream, SocketAddr)) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        (client.unwrap(), accepted.unwrap())
+    }
+}

@@ -185,8 +185,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_port_names_the_address() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        drop(taken);
         let error = connect("127.0.0.1", port, None).await.unwrap_err();
         let DialError::Connect { addr, source } = error else {
             panic!("{error}");

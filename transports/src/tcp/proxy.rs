@@ -212,7 +212,8 @@ async fn read_head<IO: Io>(io: &mut IO) -> io::Result<Vec<u8>> {
 fn status_code(status_line: &str) -> Option<u16> {
     let (version, rest) = status_line.split_once(' ')?;
     let code = rest.split(' ').next()?;
-    (version.starts_with("HTTP/1.") && code.len() == 3).then(|| code.parse().ok())?
+    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
+    (version.starts_with("HTTP/1.") && is_code).then(|| code.parse().ok())?
 }
 
 /// What a proxy says goes into our log, so not at any length.

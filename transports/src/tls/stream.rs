@@ -27,6 +27,8 @@ pub struct TlsStream<IO> {
     tls: Arc<Mutex<Connection>>,
     inbound: Inbound,
     is_write_shut: bool,
+    /// An error of the peer's that is reported once what came ahead of it has been read.
+    failure: Option<io::Error>,
 }
 
 impl<IO> TlsStream<IO> {
@@ -37,6 +39,7 @@ impl<IO> TlsStream<IO> {
             tls: Arc::new(Mutex::new(connection)),
             inbound: Inbound::default(),
             is_write_shut: false,
+            failure: None,
         }
     }
 
@@ -143,7 +146,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
             if is_end || out.remaining() == 0 {
                 return Ok(Progress::Done);
             }
-            if self.inbound.is_empty() {
+            if let Some(failure) = self.failure.take_if(|_| !is_some) {
+                return Err(failure);
+            }
+            if self.failure.is_some() || self.inbound.is_empty() {
                 return Ok(if is_some {
                     Progress::Done
                 } else {
@@ -154,7 +160,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
                 // The alert that says why, as far as the socket takes it without waiting.
                 let mut cx = Context::from_waker(std::task::Waker::noop());
                 let _ = poll_send(&mut tls, &mut self.io, &mut cx);
-                return Err(e);
+                self.failure = Some(e);
             }
         }
     }
@@ -198,13 +204,14 @@ enum Progress {
 
 /// Copies decrypted bytes to `out`. `true` at the end of the stream.
 fn take_plaintext(tls: &mut Connection, out: &mut ReadBuf<'_>) -> io::Result<bool> {
+    let n_before = out.filled().len();
     while out.remaining() > 0 {
         match tls.reader().read(out.initialize_unfilled()) {
             Ok(0) => return Ok(true),
             Ok(n) => out.advance(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             // Before an error is reported, what came ahead of it is delivered.
-            Err(_) if !out.filled().is_empty() => return Ok(false),
+            Err(_) if out.filled().len() > n_before => return Ok(false),
             Err(e) => return Err(e),
         }
     }

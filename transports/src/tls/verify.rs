@@ -209,3 +209,33 @@ fn is_trusted_itself(
     );
     no_issuer && trusted.contains(end_entity)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// What a Go frps made for itself: RSA-2048, version 3, empty names, no extension at all.
+    const GO_SELF_SIGNED: &[u8] = include_bytes!("verify/go_self_signed.der");
+
+    #[test]
+    fn the_certificate_that_a_go_frps_makes_for_itself_is_accepted() {
+        let certificate = CertificateDer::from(GO_SELF_SIGNED);
+        let verifier = ServerVerifier::new(None, None).unwrap();
+        accept(&verifier, &certificate).unwrap();
+
+        let pin = Fingerprint::of(&certificate).unwrap();
+        accept(&ServerVerifier::new(None, Some(pin)).unwrap(), &certificate).unwrap();
+        let other = [0x42; 32].map(|byte| format!("{byte:02x}")).concat();
+        let pinning_other = ServerVerifier::new(None, Some(other.parse().unwrap())).unwrap();
+        accept(&pinning_other, &certificate).unwrap_err();
+    }
+
+    fn accept(
+        verifier: &ServerVerifier,
+        certificate: &CertificateDer<'_>,
+    ) -> Result<ServerCertVerified, Error> {
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now())
+    }
+}
