@@ -7,6 +7,7 @@ mod formats;
 mod includes;
 mod overrides;
 mod properties;
+mod proxies;
 mod spans;
 mod validation;
 
