@@ -21,4 +21,5 @@ pub mod task;
 #[cfg(test)]
 mod testing;
 pub mod transform;
+pub mod web;
 pub mod work;

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use frp_core::proto::msg::NewProxy;
 use parking_lot::Mutex;
 
-use crate::session::Session;
 use crate::text::printable;
 
 /// The names in use.
@@ -38,16 +37,6 @@ impl Catalog {
             .filter(|info| info.is_open())
             .cloned()
     }
-
-    /// All proxies that are open, by name.
-    pub(crate) fn list(&self) -> Vec<Arc<ProxyInfo>> {
-        self.by_name
-            .lock()
-            .values()
-            .filter(|info| info.is_open())
-            .cloned()
-            .collect()
-    }
 }
 
 /// What the server knows of a proxy.
@@ -55,8 +44,6 @@ impl Catalog {
 pub(crate) struct ProxyInfo {
     /// Its type.
     pub(crate) kind: &'static str,
-    /// The session it belongs to.
-    pub(crate) session_id: u64,
     /// What the client asked for, without the secrets.
     pub(crate) spec: NewProxy,
     /// The port it has, for types with one; set when it opens.
@@ -64,13 +51,12 @@ pub(crate) struct ProxyInfo {
 }
 
 impl ProxyInfo {
-    pub(crate) fn new(message: &NewProxy, kind: &'static str, session: &Session) -> Self {
+    pub(crate) fn new(message: &NewProxy, kind: &'static str) -> Self {
         let mut spec = message.clone();
         spec.sk.clear();
         spec.http_pwd.clear();
         Self {
             kind,
-            session_id: session.id,
             spec,
             opened: OnceLock::new(),
         }

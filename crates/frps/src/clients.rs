@@ -1,19 +1,24 @@
 //! Who is or was connected: the list that the API shows, and the rule that a client id is online
 //! once.
 //!
-//! A client is known by its user and client id. One without a client id goes by its run id and is
-//! forgotten when it leaves; one with a client id stays in the list as offline.
+//! A client is known by its user and client id. One without a client id is given one for as long as
+//! it is online, and forgotten when it leaves; one with a client id stays in the list as offline.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
+use frp_core::proto::ids::Short;
 use parking_lot::Mutex;
 
 /// The clients of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     by_key: Mutex<BTreeMap<String, ClientInfo>>,
+    /// Makes names out of run ids from which nobody can tell the run id.
+    names: RandomState,
 }
 
 /// One client as the API shows it.
@@ -23,9 +28,11 @@ pub(crate) struct ClientInfo {
     pub(crate) key: String,
     /// The login's user.
     pub(crate) user: String,
-    /// The login's client id, possibly empty.
-    pub(crate) raw_client_id: String,
-    /// Its session's run id; empty when offline.
+    /// The login's client id, or the one that it was given.
+    pub(crate) client_id: String,
+    /// Whether the client id is the login's.
+    has_own_id: bool,
+    /// Its session's run id; empty when offline. Not to be shown whole.
     pub(crate) run_id: String,
     /// Number of the session that this entry speaks of.
     pub(crate) session_id: u64,
@@ -51,13 +58,9 @@ impl ClientInfo {
         self.disconnected.is_none()
     }
 
-    /// The client id, else the run id.
-    pub(crate) fn client_id(&self) -> &str {
-        if self.raw_client_id.is_empty() {
-            &self.run_id
-        } else {
-            &self.raw_client_id
-        }
+    /// As much of the run id as may be shown; empty when offline.
+    pub(crate) fn short_run_id(&self) -> String {
+        Short(&self.run_id).to_string()
     }
 }
 
@@ -66,8 +69,10 @@ impl ClientInfo {
 pub(crate) struct Arrival<'a> {
     /// See [`ClientInfo`] for these.
     pub(crate) user: &'a str,
-    /// Possibly empty.
+    /// The login's, or what [`Clients::name_for`] gives.
     pub(crate) client_id: &'a str,
+    /// Whether it is the login's.
+    pub(crate) has_own_id: bool,
     /// Never empty.
     pub(crate) run_id: &'a str,
     /// Number of the new session.
@@ -83,17 +88,21 @@ pub(crate) struct Arrival<'a> {
 }
 
 impl Clients {
+    /// What a client without a client id is called: the start of its run id, which alone could be
+    /// another's as well, and what tells the two apart. The whole run id would let whoever sees
+    /// the list take the client's place.
+    pub(crate) fn name_for(&self, run_id: &str) -> String {
+        let hash = self.names.hash_one(run_id).to_be_bytes();
+        let tail = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        format!("{}-{tail:08x}", Short(run_id))
+    }
+
     /// Lists a client as online, unless its client id is online in another session.
     pub(crate) fn arrive(&self, arrival: &Arrival<'_>) -> Result<(), ClientIdTaken> {
-        let id = if arrival.client_id.is_empty() {
-            arrival.run_id
-        } else {
-            arrival.client_id
-        };
-        let key = key_of(arrival.user, id);
+        let key = key_of(arrival.user, arrival.client_id);
         let now = Utc::now();
         let mut clients = self.by_key.lock();
-        if !arrival.client_id.is_empty()
+        if arrival.has_own_id
             && let Some(present) = clients.get(&key)
             && present.online()
             && present.run_id != arrival.run_id
@@ -116,7 +125,8 @@ impl Clients {
         let info = ClientInfo {
             key: key.clone(),
             user: arrival.user.to_owned(),
-            raw_client_id: arrival.client_id.to_owned(),
+            client_id: arrival.client_id.to_owned(),
+            has_own_id: arrival.has_own_id,
             run_id: arrival.run_id.to_owned(),
             session_id: arrival.session_id,
             hostname: arrival.hostname.to_owned(),
@@ -151,9 +161,7 @@ impl Clients {
     /// All clients by user, client id, key.
     pub(crate) fn list(&self) -> Vec<ClientInfo> {
         let mut list: Vec<ClientInfo> = self.by_key.lock().values().cloned().collect();
-        list.sort_by(|a, b| {
-            (&a.user, a.client_id(), &a.key).cmp(&(&b.user, b.client_id(), &b.key))
-        });
+        list.sort_by(|a, b| (&a.user, &a.client_id, &a.key).cmp(&(&b.user, &b.client_id, &b.key)));
         list
     }
 }
@@ -178,12 +186,12 @@ fn leave(clients: &mut BTreeMap<String, ClientInfo>, key: &str, now: DateTime<Ut
     let Some(client) = clients.get_mut(key) else {
         return;
     };
-    if client.raw_client_id.is_empty() {
-        clients.remove(key);
-    } else {
+    if client.has_own_id {
         client.run_id.clear();
         client.session_id = 0;
         client.disconnected = Some(now);
+    } else {
+        clients.remove(key);
     }
 }
 
@@ -212,6 +220,7 @@ mod tests {
         Arrival {
             user: "u",
             client_id,
+            has_own_id: !client_id.starts_with("run"),
             run_id,
             session_id,
             hostname: "host",
@@ -219,6 +228,15 @@ mod tests {
             wire: "v1",
             ip: None,
         }
+    }
+
+    #[test]
+    fn a_name_tells_no_more_than_the_start_of_a_run_id() {
+        let clients = Clients::default();
+        let name = clients.name_for("0123456789abcdef");
+        assert!(name.starts_with("0123-") && name.len() == 13, "{name}");
+        assert_eq!(name, clients.name_for("0123456789abcdef"));
+        assert_ne!(name, clients.name_for("0123456789abcdee"));
     }
 
     #[test]
@@ -253,8 +271,8 @@ mod tests {
     #[test]
     fn a_client_without_an_id_is_forgotten_when_it_leaves() {
         let clients = Clients::default();
-        clients.arrive(&arrival("", "run1", 1)).unwrap();
-        assert_eq!(clients.get("u.run1").unwrap().client_id(), "run1");
+        clients.arrive(&arrival("run1-name", "run1", 1)).unwrap();
+        assert!(clients.get("u.run1-name").unwrap().online());
         clients.depart(1);
         assert!(clients.list().is_empty());
     }

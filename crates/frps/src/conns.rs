@@ -29,7 +29,9 @@ pub(crate) async fn take_in_work_stream(
     link.admit();
     session.touch();
     match session.work_streams.put(conn) {
-        Ok(()) => debug!("new work connection registered"),
+        Ok(()) => session
+            .span
+            .in_scope(|| debug!("new work connection registered")),
         Err(PutError::Full(conn)) => {
             refuse_work_stream(server, conn, &WorkRefused::PoolFull).await;
         }

@@ -56,7 +56,7 @@ pub(crate) async fn run(
     writing.abort();
     match session.end_cause() {
         None | Some(EndCause::Closed) => {}
-        Some(cause @ EndCause::Replaced { .. }) => info!("{cause}"),
+        Some(cause @ (EndCause::Replaced { .. } | EndCause::Lost(_))) => info!("{cause}"),
         Some(cause @ EndCause::Shutdown) => debug!("{cause}"),
         Some(cause) => warn!("{cause}"),
     }
@@ -269,9 +269,9 @@ fn cause_of(error: &ConnError) -> EndCause {
         ConnError::Closed => EndCause::Closed,
         ConnError::Decode(error) => {
             metrics::counter!("holdfast_rejected_total", "cause" => "control message").increment(1);
-            EndCause::Broken(format!("the client sent what is no message: {error}"))
+            EndCause::Nonsense(error.to_string())
         }
-        error => EndCause::Broken(format!("control connection lost: {error}")),
+        error => EndCause::Lost(error.to_string()),
     }
 }
 

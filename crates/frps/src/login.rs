@@ -24,7 +24,7 @@ use crate::control::{self, Place};
 use crate::displacement::{HeldOff, Stamp};
 use crate::registry::Closed;
 use crate::server::{Server, reject};
-use crate::session::{EndCause, Link, Session};
+use crate::session::{Beginning, EndCause, Link, Session};
 use crate::text::printable;
 
 /// Answers a v2 client's hello. The keys that come out of it encrypt the control stream after the
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
     };
     let span = info_span!("control", run_id = %Short(&run_id));
     let logging_in = async {
-        match log_in(&server, &link, &mut conn, login, run_id, keys.is_some()).await {
+        match log_in(&server, &link, conn.wire(), login, run_id, keys.is_some()).await {
             Ok(place) => Some(place),
             Err(error) => {
                 warn!("register control error: {error}");
@@ -96,10 +96,10 @@ pub(crate) async fn serve(
             }
         }
     };
-    let Some(place) = logging_in.instrument(span.clone()).await else {
+    let Some(place) = logging_in.instrument(span).await else {
         return;
     };
-    start(server, place, conn, keys, span).await;
+    start(server, place, conn, keys).await;
 }
 
 /// Answers `LoginResp` and runs the control stream.
@@ -108,9 +108,9 @@ async fn start(
     place: Place,
     mut conn: MessageStream,
     keys: Option<ControlKeys>,
-    span: Span,
 ) {
     let session = Arc::clone(place.session());
+    let span = session.span.clone();
     let answering = async {
         // Before the answer: the client's next streams may come right behind it.
         session.link.admit();
@@ -155,7 +155,7 @@ async fn start(
 async fn log_in(
     server: &Arc<Server>,
     link: &Arc<Link>,
-    conn: &mut MessageStream,
+    wire: WireVersion,
     login: Login,
     run_id: String,
     has_keys: bool,
@@ -168,7 +168,7 @@ async fn log_in(
         printable(&login.os),
         printable(&login.arch),
     );
-    if conn.wire() == WireVersion::V2 && !has_keys {
+    if wire == WireVersion::V2 && !has_keys {
         return Err(LoginError::NoHello);
     }
     if !ids::is_acceptable(&run_id) {
@@ -188,14 +188,21 @@ async fn log_in(
         .may_displace(&run_id, stamp, instance)
         .await?;
 
-    let session = Session::new(
-        server.registry.next_id(),
+    let has_own_id = !login.client_id.is_empty();
+    let session = Session::new(Beginning {
+        id: server.registry.next_id(),
+        client_id: if has_own_id {
+            login.client_id.clone()
+        } else {
+            server.clients.name_for(&run_id)
+        },
         run_id,
         login,
-        conn.wire(),
-        Arc::clone(link),
-        server.max_pool_count,
-    );
+        wire,
+        link: Arc::clone(link),
+        max_pool_count: server.max_pool_count,
+        span: Span::current(),
+    });
     let displaced = server.registry.insert(&session)?;
     let place = Place::new(server, &session);
     if let Some(displaced) = displaced {
@@ -206,7 +213,8 @@ async fn log_in(
     }
     server.clients.arrive(&Arrival {
         user: &session.login.user,
-        client_id: &session.login.client_id,
+        client_id: &session.client_id,
+        has_own_id,
         run_id: &session.run_id,
         session_id: session.id,
         hostname: &session.login.hostname,

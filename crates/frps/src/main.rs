@@ -7,6 +7,7 @@ use frp_core::config::{
     ConfigErrors, LoadOptions, Loaded, LogConfig, LogFormat, LogLevel, LogTarget, ServerConfig,
     load_server, server_from_flags,
 };
+use frp_core::fd_limit;
 use frp_core::log::{self, LogOptions};
 use frps::cli::{self, Action, FRP_VERSION, FileArgs};
 use frps::{Handle, Server};
@@ -92,6 +93,7 @@ fn run(loaded: Result<Loaded<ServerConfig>, ConfigErrors>, source: &str) -> Exit
         return fail(&error);
     }
     info!("{source}");
+    fd_limit::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

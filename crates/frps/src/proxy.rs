@@ -88,7 +88,7 @@ pub(crate) fn start(
     {
         return Err(ProxyError::TooManyPorts);
     }
-    let info = ProxyInfo::new(message, kind.name(), session);
+    let info = ProxyInfo::new(message, kind.name());
     let listing = server.catalog.claim(info)?;
     let stop = CancellationToken::new();
     let started = match kind {
@@ -217,7 +217,7 @@ impl Publication {
         }
         let owner = Owner {
             user: session.login.user.clone(),
-            client_id: session.client_id().to_owned(),
+            client_id: session.client_id.clone(),
         };
         Arc::new(Self {
             name: message.proxy_name.clone(),
@@ -239,7 +239,7 @@ impl Publication {
             Err(error) => {
                 metrics::counter!("holdfast_user_conns_failed_total", "cause" => error.cause())
                     .increment(1);
-                warn!("failed to get work connection: {error}");
+                error.log();
                 return;
             }
         };
@@ -293,6 +293,15 @@ enum WorkError {
 }
 
 impl WorkError {
+    /// Logs it once, for whoever waited in vain.
+    fn log(&self) {
+        match self {
+            // The session's own end says why.
+            Self::Take(TakeError::Closed) => debug!("failed to get work connection: {self}"),
+            _ => warn!("failed to get work connection: {self}"),
+        }
+    }
+
     fn cause(&self) -> &'static str {
         match self {
             Self::Take(TakeError::Timeout) => "timeout",

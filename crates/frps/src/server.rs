@@ -22,7 +22,9 @@ use frp_core::task;
 use frp_core::transports::tcp::TcpTransport;
 use frp_core::transports::tls::TlsError;
 use frp_core::transports::{BoxStream, Incoming, Listener, Transport};
+use frp_core::web::{self, ListenError};
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
@@ -36,7 +38,7 @@ use crate::proxy::Visitors;
 use crate::registry::Registry;
 use crate::session::Link;
 use crate::stats::Stats;
-use crate::{conns, listen, login};
+use crate::{admin, conns, listen, login};
 
 /// Everything that the tasks of one server share.
 #[derive(Debug)]
@@ -87,8 +89,18 @@ impl Server {
             .bind(SocketAddr::new(ip, config.bind_port))
             .await
             .map_err(|error| StartError::Listen(address.clone(), error.source))?;
-        let handle = Self::start_on(config, listener, timing)?;
+        let web = config.web_server.clone();
+        let web_listener = if web.port > 0 {
+            Some(web::listen(&web).await?)
+        } else {
+            None
+        };
+        let mut handle = Self::start_on(config, listener, timing)?;
         info!("frps tcp listen on {address}");
+        if let Some(listener) = web_listener {
+            handle.serve_web(listener);
+            info!("dashboard listen on {}", web::address(&web));
+        }
         Ok(handle)
     }
 
@@ -130,7 +142,10 @@ impl Server {
         });
         task::spawn("listener", Arc::clone(&server).accept_carriers(listener));
         task::spawn("housekeeping", Arc::clone(&server).keep_house());
-        Ok(Handle { server })
+        Ok(Handle {
+            server,
+            web_addr: None,
+        })
     }
 
     /// The main listener's port.
@@ -308,6 +323,7 @@ impl Server {
 #[derive(Debug)]
 pub struct Handle {
     server: Arc<Server>,
+    web_addr: Option<SocketAddr>,
 }
 
 impl Handle {
@@ -316,9 +332,25 @@ impl Handle {
         self.server.local_addr
     }
 
-    /// What the API shows.
-    pub(crate) fn server(&self) -> &Arc<Server> {
-        &self.server
+    /// The address of the API, if there is one.
+    pub fn web_addr(&self) -> Option<SocketAddr> {
+        self.web_addr
+    }
+
+    /// Answers requests to the API on `listener` until the server stops.
+    pub fn serve_web(&mut self, listener: TcpListener) {
+        self.web_addr = listener.local_addr().ok();
+        if self.server.config.enable_prometheus {
+            admin::install_metrics();
+        }
+        let serving = web::serve(listener, admin::router(&self.server));
+        let stop = self.server.stop.clone();
+        task::spawn("web server", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = serving => {}
+            }
+        });
     }
 
     /// Stops in good order: every client sees its carrier close, and its proxies are closed.
@@ -395,6 +427,9 @@ pub enum StartError {
     /// An address in the configuration is none.
     #[error("cannot resolve {0}: {1}")]
     Address(String, io::Error),
+    /// The API's port is taken, or not allowed.
+    #[error(transparent)]
+    Web(#[from] ListenError),
     /// A certificate file cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),

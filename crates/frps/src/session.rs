@@ -16,6 +16,7 @@ use frp_core::proto::msg::Login;
 use frp_core::relay::HalfClose;
 use frp_core::transports::Carrier;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::displacement::Stamp;
 use crate::work_pool::WorkPool;
@@ -28,6 +29,10 @@ pub(crate) struct Session {
     pub(crate) run_id: String,
     /// What the client said of itself.
     pub(crate) login: Login,
+    /// How the client is called: by its client id, or a name given to it.
+    pub(crate) client_id: String,
+    /// For log lines about the session.
+    pub(crate) span: Span,
     /// The version of the control stream, which payload messages have as well.
     pub(crate) wire: WireVersion,
     /// Where the control stream runs, and with multiplexing every other stream of the client.
@@ -45,19 +50,24 @@ pub(crate) struct Session {
 
 impl Session {
     /// A pending session.
-    pub(crate) fn new(
-        id: u64,
-        run_id: String,
-        login: Login,
-        wire: WireVersion,
-        link: Arc<Link>,
-        max_pool_count: usize,
-    ) -> Arc<Self> {
+    pub(crate) fn new(beginning: Beginning) -> Arc<Self> {
+        let Beginning {
+            id,
+            run_id,
+            login,
+            client_id,
+            wire,
+            link,
+            max_pool_count,
+            span,
+        } = beginning;
         let pool_count = login.pool_count_clamped(max_pool_count);
         Arc::new(Self {
             id,
             run_id,
             login,
+            client_id,
+            span,
             wire,
             link,
             pool_count,
@@ -130,15 +140,6 @@ impl Session {
         }
     }
 
-    /// The login's client id, else the run id: how the client is named to the operator.
-    pub(crate) fn client_id(&self) -> &str {
-        if self.login.client_id.is_empty() {
-            &self.run_id
-        } else {
-            &self.login.client_id
-        }
-    }
-
     /// Whether the client showed life lately.
     pub(crate) fn was_alive_lately(&self) -> bool {
         self.life.silence() < ALIVE_FOR
@@ -180,15 +181,31 @@ impl fmt::Debug for Session {
     }
 }
 
+/// What a session begins with. See [`Session`] for the fields.
+pub(crate) struct Beginning {
+    pub(crate) id: u64,
+    pub(crate) run_id: String,
+    pub(crate) login: Login,
+    pub(crate) client_id: String,
+    pub(crate) wire: WireVersion,
+    pub(crate) link: Arc<Link>,
+    /// The most that the client's pool count counts for.
+    pub(crate) max_pool_count: usize,
+    pub(crate) span: Span,
+}
+
 /// Why a session ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EndCause {
     /// The client closed its control stream, or its carrier is gone.
     #[error("closed by the client")]
     Closed,
-    /// The control stream broke, or the client sent what is no message.
-    #[error("{0}")]
-    Broken(String),
+    /// The control stream broke: most clients that are stopped leave like this.
+    #[error("control connection lost: {0}")]
+    Lost(String),
+    /// The client sent what is no message.
+    #[error("the client sent what is no message: {0}")]
+    Nonsense(String),
     /// No heartbeat came in time. The text is frp's.
     #[error("heartbeat timeout")]
     HeartbeatTimeout,

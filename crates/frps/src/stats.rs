@@ -3,7 +3,7 @@
 //! A proxy's numbers outlive it: they are kept under its name for a week after it was last there,
 //! and go on when it comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Local, NaiveDate, TimeDelta};
@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 pub(crate) struct Stats {
     proxies: Mutex<BTreeMap<String, Arc<ProxyStats>>>,
     totals: Arc<Mutex<Traffic>>,
+    /// Types that there have been proxies of.
+    kinds: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Stats {
@@ -25,6 +27,7 @@ impl Stats {
         kind: &'static str,
         owner: Owner,
     ) -> Arc<ProxyStats> {
+        self.kinds.lock().insert(kind);
         let mut proxies = self.proxies.lock();
         let before = proxies
             .get(name)
@@ -78,6 +81,29 @@ impl Stats {
         self.proxies.lock().values().cloned().collect()
     }
 
+    /// How many proxies of each type are there; 0 for types that have been there.
+    pub(crate) fn n_by_kind(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts: BTreeMap<_, _> = self.kinds.lock().iter().map(|kind| (*kind, 0)).collect();
+        for proxy in self
+            .proxies
+            .lock()
+            .values()
+            .filter(|proxy| proxy.state.lock().online)
+        {
+            *counts.entry(proxy.kind).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Connections at the moment, over all proxies.
+    pub(crate) fn n_conns(&self) -> usize {
+        self.proxies
+            .lock()
+            .values()
+            .map(|proxy| proxy.state.lock().n_conns)
+            .sum()
+    }
+
     /// Bytes of today over all proxies.
     pub(crate) fn today(&self) -> Bytes {
         self.totals.lock().history(Local::now().date_naive())[0]
@@ -116,8 +142,10 @@ pub(crate) struct ProxyStats {
 struct ProxyState {
     owner: Owner,
     traffic: Traffic,
-    lifetime: Bytes,
+    /// `None` before the first byte.
+    lifetime: Option<Bytes>,
     n_conns: usize,
+    had_conns: bool,
     started: Option<DateTime<Local>>,
     closed: Option<DateTime<Local>>,
     online: bool,
@@ -131,14 +159,17 @@ impl ProxyStats {
         {
             let mut state = self.state.lock();
             state.traffic.add(today, bytes);
-            state.lifetime.add(bytes);
+            state.lifetime.get_or_insert_default().add(bytes);
         }
         self.totals.lock().add(today, bytes);
     }
 
     /// Counts a connection until the guard is dropped.
     pub(crate) fn open_connection(self: &Arc<Self>) -> ConnGuard {
-        self.state.lock().n_conns += 1;
+        let mut state = self.state.lock();
+        state.n_conns += 1;
+        state.had_conns = true;
+        drop(state);
         ConnGuard(Arc::clone(self))
     }
 
@@ -156,7 +187,7 @@ impl ProxyStats {
             owner: state.owner.clone(),
             history: state.traffic.history(Local::now().date_naive()),
             lifetime: state.lifetime,
-            n_conns: state.n_conns,
+            n_conns: state.had_conns.then_some(state.n_conns),
             started: state.started,
             closed: state.closed,
             online: state.online,
@@ -190,10 +221,10 @@ pub(crate) struct ProxySnapshot {
     pub(crate) owner: Owner,
     /// Bytes by day, today first.
     pub(crate) history: [Bytes; N_DAYS],
-    /// Bytes since the server started.
-    pub(crate) lifetime: Bytes,
-    /// Connections at the moment.
-    pub(crate) n_conns: usize,
+    /// Bytes since the server started; `None` before the first.
+    pub(crate) lifetime: Option<Bytes>,
+    /// Connections at the moment; `None` before the first.
+    pub(crate) n_conns: Option<usize>,
     /// When it started last.
     pub(crate) started: Option<DateTime<Local>>,
     /// When it ended last.
@@ -344,9 +375,9 @@ mod tests {
         let stats = Stats::default();
         let proxy = stats.start_proxy("a", "tcp", Owner::default());
         let conn = proxy.open_connection();
-        assert_eq!(proxy.snapshot().n_conns, 1);
+        assert_eq!(proxy.snapshot().n_conns, Some(1));
         drop(conn);
-        assert_eq!(proxy.snapshot().n_conns, 0);
+        assert_eq!(proxy.snapshot().n_conns, Some(0));
     }
 
     #[test]

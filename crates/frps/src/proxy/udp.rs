@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, info};
 
 use super::{Kind, ProxyError, Publication, Started, UserAddrs};
 use crate::net;
@@ -122,7 +122,7 @@ impl UdpProxy {
             {
                 Ok(stream) => stream,
                 Err(error) => {
-                    warn!("failed to get work connection: {error}");
+                    error.log();
                     tokio::time::sleep(WORK_STREAM_RETRY).await;
                     continue;
                 }

@@ -1,0 +1,213 @@
+//! The web server under both programs' admin APIs.
+//!
+//! [`serve`] answers connections, of which there are few, each with bounded times. [`guarded`] puts
+//! frp's request log and the [`Guard`] around routes. [`ApiError`] is what frp answers when
+//! something goes wrong.
+
+pub mod guard;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::{TcpListener, lookup_host};
+use tokio::sync::Semaphore;
+use transports::tcp::{accept::Acceptor, bind};
+
+use crate::config::WebServerConfig;
+use crate::task;
+
+use guard::{Guard, Peer, Refusal};
+
+/// Binds the web server's address. The text of the error is frp's.
+pub async fn listen(config: &WebServerConfig) -> Result<TcpListener, ListenError> {
+    let WebServerConfig { addr, port, .. } = config;
+    let failed = |source| ListenError {
+        addr: address(config),
+        source,
+    };
+    let addr = match addr.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, *port),
+        Err(_) => lookup_host((addr.as_str(), *port))
+            .await
+            .map_err(failed)?
+            .next()
+            .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?,
+    };
+    bind::listen(addr).map_err(failed)
+}
+
+/// Host and port as the configuration has them.
+pub fn address(config: &WebServerConfig) -> String {
+    let WebServerConfig { addr, port, .. } = config;
+    if addr.contains(':') && !addr.starts_with('[') {
+        format!("[{addr}]:{port}")
+    } else {
+        format!("{addr}:{port}")
+    }
+}
+
+/// The web server's address cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("listen tcp {addr}: {text}", text = bind_text(.source))]
+pub struct ListenError {
+    addr: String,
+    source: io::Error,
+}
+
+/// What the system said, in the words that frp's users know.
+fn bind_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+        io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Answers requests on `listener` with `app` until the future is dropped.
+pub async fn serve(listener: TcpListener, app: Router) {
+    let places = Arc::new(Semaphore::new(MAX_CONNS));
+    let mut acceptor = Acceptor::new(listener, "web server");
+    // The semaphore is never closed, so there is always a permit to wait for.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let (conn, peer) = acceptor.accept().await;
+        let app = app.clone().layer(axum::Extension(Peer(peer.ip())));
+        task::spawn("web conn", async move {
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEAD_LEN)
+                .serve_connection(TokioIo::new(conn), TowerToHyperService::new(app));
+            // Whatever went wrong is the requester's affair.
+            let _ = tokio::time::timeout(CONN_TIMEOUT, served).await;
+            drop(place);
+        });
+    }
+}
+
+/// Puts frp's request log and `guard` around the routes of `router`.
+pub fn guarded<S>(router: Router<S>, guard: Guard) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    router
+        .fallback(not_found)
+        .layer(from_fn_with_state(Arc::new(guard), check))
+}
+
+async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
+    tracing::info!("http request: [{path}]");
+    let response = match guard.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            // Guessing takes time, and a place among the few connections.
+            tokio::time::sleep(guard::REFUSAL_DELAY).await;
+            refusal.into_response()
+        }
+    };
+    let code = response.status().as_u16();
+    tracing::info!("http response [{path}]: code [{code}]");
+    response
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+}
+
+/// What frp answers when something goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The status.
+    pub code: StatusCode,
+    /// The cause.
+    pub text: String,
+}
+
+impl ApiError {
+    /// An error with a status of its own.
+    pub fn new(code: StatusCode, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// The request makes no sense.
+    pub fn bad_request(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// What the request is about is not there.
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// It is our fault.
+    pub fn internal(cause: &impl ToString) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, cause.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        tracing::warn!("admin api: error: {}", self.text);
+        let body = serde_json::json!({ "Code": self.code.as_u16(), "Msg": self.text });
+        json_text(self.code, body.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let headers = [(header::WWW_AUTHENTICATE, "Basic realm=\"Restricted\"")];
+        match self {
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, headers, "Unauthorized\n").into_response()
+            }
+            Self::LockedOut => {
+                let text = "too many failed logins, try again in a minute";
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, text).into_response()
+            }
+            Self::Foreign(text) => ApiError::new(StatusCode::FORBIDDEN, text).into_response(),
+        }
+    }
+}
+
+/// A JSON answer, with frp's newline behind it.
+pub fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string(value) {
+        Ok(text) => json_text(StatusCode::OK, text),
+        Err(error) => ApiError::internal(&error).into_response(),
+    }
+}
+
+/// A JSON answer that is written out already.
+pub fn json_text(code: StatusCode, mut text: String) -> Response {
+    text.push('\n');
+    (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Connections at once; further ones wait in the listener's backlog.
+const MAX_CONNS: usize = 64;
+
+/// A request's line and headers: what frp's server takes, rounded down.
+const MAX_HEAD_LEN: usize = 64 * 1024;
+
+/// For a request's line and headers, the wait for the next request included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// For a whole connection: none is worth keeping longer, and none can hold a place for ever.
+const CONN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Characters of a path that are logged.
+const MAX_LOGGED_PATH: usize = 256;
