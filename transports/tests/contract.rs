@@ -38,7 +38,8 @@ macro_rules! keep {
 }
 
 keep! {
-    every_carrier: memory, memory_single, mux_over_a_pipe, single_over_a_pipe;
+    every_carrier: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
+    single_over_sockets, tcp_tls, tcp_tls_single;
     [
         bytes_arrive_in_order_both_ways_at_once,
         chunks_carry_the_same_bytes_as_reads_and_writes,
@@ -56,13 +57,12 @@ keep! {
         a_cancelled_accept_loses_no_stream,
         nobody_can_open_a_stream_on_a_closed_carrier,
         datagrams_and_rebinding_say_that_they_are_not_supported,
-        without_tls_there_are_no_keys,
         path_statistics_count_bytes,
     ]
 }
 
 keep! {
-    with_many_streams: memory, mux_over_a_pipe;
+    with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls;
     [
         streams_are_independent,
         both_ends_can_open_streams,
@@ -75,7 +75,7 @@ keep! {
 }
 
 keep! {
-    with_one_stream: memory_single, single_over_a_pipe;
+    with_one_stream: memory_single, single_over_a_pipe, single_over_sockets, tcp_tls_single;
     [
         there_is_one_stream_and_no_second,
         accepting_after_the_only_stream_says_that_there_are_no_more,
@@ -84,9 +84,20 @@ keep! {
 }
 
 keep! {
-    of_a_stranger: memory_stranger, mux_stranger;
+    of_a_stranger: memory_stranger, mux_stranger, tcp_tls_stranger;
     [
         a_stranger_gets_four_streams_and_an_admitted_peer_more,
         admitting_twice_does_nothing,
     ]
+}
+
+keep! {
+    with_tls: tcp_tls, tcp_tls_single;
+    [with_tls_both_ends_have_the_same_keys]
+}
+
+keep! {
+    without_tls: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
+    single_over_sockets;
+    [without_tls_there_are_no_keys]
 }

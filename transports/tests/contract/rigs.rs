@@ -6,13 +6,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use transports::info::{Admission, CarrierInfo};
 use transports::memory::MemoryTransport;
 use transports::mux::{MuxCarrier, MuxConfig, Role};
 use transports::single::SingleCarrier;
+use transports::tcp::{TcpDialConfig, TcpListenConfig, TcpTransport};
+use transports::tls::{
+    ClientTls, ClientTlsConfig, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
+};
 use transports::{Carrier, Endpoint, Listener, Transport, TransportKind};
 
 /// The two ends of a carrier, and what is around them.
@@ -64,6 +71,107 @@ pub async fn single_over_a_pipe() -> Ends {
         cut,
         _listener: None,
     }
+}
+
+pub async fn tcp_plain() -> Ends {
+    admitted(over_tcp(None, Some(MuxConfig::default())).await)
+}
+
+/// A listener hands a carrier out when its client has spoken, and a client with one stream does so
+/// on its stream. So that both ends are there at once, the sockets are connected by hand.
+pub async fn single_over_sockets() -> Ends {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, cut) = cuttable_to(listener.local_addr().unwrap()).await;
+    let client = TcpStream::connect(addr).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    Ends {
+        client: SingleCarrier::start(client, info(false)),
+        server: SingleCarrier::start(server, info(true)),
+        cut,
+        _listener: None,
+    }
+}
+
+pub async fn tcp_tls() -> Ends {
+    admitted(tcp_tls_stranger().await)
+}
+
+pub async fn tcp_tls_stranger() -> Ends {
+    over_tcp(Some(tls()), Some(MuxConfig::default())).await
+}
+
+pub async fn tcp_tls_single() -> Ends {
+    admitted(over_tcp(Some(tls()), None).await)
+}
+
+fn admitted(ends: Ends) -> Ends {
+    ends.server.admit();
+    ends
+}
+
+/// The settings of both ends: a self-signed certificate that is not verified, frp's default.
+fn tls() -> (ClientTls, ServerTls) {
+    let certificate = ServerCertificate::Pair(self_signed().unwrap());
+    let server = ServerTlsConfig {
+        certificate,
+        trusted_ca: None,
+    };
+    (
+        ClientTlsConfig::default().build().unwrap(),
+        server.build().unwrap(),
+    )
+}
+
+async fn over_tcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -> Ends {
+    let (client_tls, server_tls) = tls.unzip();
+    let listener = TcpTransport::listener(TcpListenConfig {
+        tls: server_tls,
+        mux: mux.clone(),
+        ..TcpListenConfig::default()
+    });
+    let listener = listener
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .unwrap();
+    let (addr, cut) = cuttable_to(listener.local_addr()).await;
+    let dialer = TcpTransport::dialer(TcpDialConfig {
+        tls: client_tls,
+        mux,
+        ..TcpDialConfig::default()
+    });
+    let server = Endpoint {
+        host: addr.ip().to_string(),
+        port: addr.port(),
+    };
+    let client = dialer.dial(&server).await.unwrap();
+    let server = listener.accept().await.unwrap().carrier;
+    Ends {
+        client,
+        server,
+        cut,
+        _listener: Some(listener),
+    }
+}
+
+/// An address that leads to `server`, until it is cut: then both sides are reset.
+async fn cuttable_to(server: SocketAddr) -> (SocketAddr, Box<dyn FnOnce() + Send>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (cut, mut is_cut) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        let copying = tokio::io::copy_bidirectional(&mut client, &mut server);
+        tokio::select! {
+            _ = copying => is_cut.close(),
+            Ok(()) = &mut is_cut => {
+                for socket in [&client, &server] {
+                    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+            }
+        }
+    });
+    (addr, Box::new(move || _ = cut.send(())))
 }
 
 async fn in_memory(transport: MemoryTransport) -> Ends {
