@@ -27,7 +27,7 @@ async fn any_bytes_in_the_place_of_a_login_answer_are_a_failed_login() {
         bytes.splice(0..0, header.iter().copied());
         let frps = Frps::start().await;
         let mut client = frps.client(|config| {
-            if seed % 3 == 0 {
+            if seed.is_multiple_of(3) {
                 v2(config);
             }
         });
@@ -58,7 +58,7 @@ async fn send_garbage_on_the_control(seed: u64) {
     let frps = Frps::start().await;
     let _client = frps.client(|config| {
         config.proxies = vec![tcp("ssh", 22)];
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             v2(config);
         }
     });

@@ -1,0 +1,490 @@
+//! What frpc's command line may say, as clap reads it. Names, short forms and defaults are frp's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// The whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "frpc",
+    about = "frpc publishes local services through frps. Drop-in for frp's client.",
+    disable_version_flag = true,
+    args_override_self = true
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    /// Without a command frpc runs with its configuration file.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct GlobalFlags {
+    /// Config file of frpc
+    #[arg(
+        short = 'c',
+        long,
+        global = true,
+        default_value = "./frpc.ini",
+        allow_hyphen_values = true
+    )]
+    pub config: PathBuf,
+    /// Config directory, run one frpc service for each file in config directory
+    #[arg(long, global = true, allow_hyphen_values = true)]
+    pub config_dir: Option<PathBuf>,
+    /// Version of frpc
+    #[arg(short = 'v', long, global = true, default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, hide_default_value = true,
+        hide_possible_values = true, value_parser = parse_bool)]
+    pub version: bool,
+    /// Strict config parsing mode, unknown fields will cause errors
+    #[arg(long, global = true, default_value = "true", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = parse_bool)]
+    pub strict_config: bool,
+    /// Allowed unsafe features, one or more of: TokenSourceExec
+    #[arg(long, global = true, value_delimiter = ',', action = ArgAction::Append,
+        allow_hyphen_values = true)]
+    pub allow_unsafe: Vec<String>,
+}
+
+/// What to do instead of running with the configuration file.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run frpc with a single tcp proxy
+    Tcp(Box<PortProxy>),
+    /// Run frpc with a single udp proxy
+    Udp(Box<PortProxy>),
+    /// Run frpc with a single tcpmux proxy
+    Tcpmux(Box<TcpmuxProxy>),
+    /// Run frpc with a single http proxy
+    Http(Box<HttpProxy>),
+    /// Run frpc with a single https proxy
+    Https(Box<HttpsProxy>),
+    /// Run frpc with a single stcp proxy
+    Stcp(Box<SecretProxy>),
+    /// Run frpc with a single sudp proxy
+    Sudp(Box<SecretProxy>),
+    /// Run frpc with a single xtcp proxy
+    Xtcp(Box<SecretProxy>),
+    /// Verify that the configures is valid
+    Verify {
+        /// Ignored, as frp ignores them.
+        #[arg(hide = true)]
+        extra: Vec<String>,
+    },
+    /// Hot-Reload frpc configuration
+    Reload(AdminFlags),
+    /// Overview of all proxies status
+    Status(AdminFlags),
+    /// Stop the running frpc
+    Stop(AdminFlags),
+    /// NAT hole punching related commands
+    Nathole {
+        /// What to do.
+        #[command(subcommand)]
+        command: NatholeCommand,
+    },
+    /// Generate the autocompletion script for the specified shell
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// The commands below `nathole`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NatholeCommand {
+    /// Discover nathole information from stun server
+    Discover {
+        /// STUN server address
+        #[arg(long, allow_hyphen_values = true)]
+        nat_hole_stun_server: Option<String>,
+        /// Local address to connect to the STUN server
+        #[arg(short = 'l', long, allow_hyphen_values = true)]
+        nat_hole_local_addr: Option<String>,
+        /// Ignored, as frp ignores them.
+        #[arg(hide = true)]
+        extra: Vec<String>,
+    },
+}
+
+/// The shells that completion scripts exist for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+    /// PowerShell.
+    Powershell,
+}
+
+/// Flags of the commands that talk to a running frpc.
+#[derive(Args, Clone, Debug)]
+pub struct AdminFlags {
+    /// Timeout for admin API calls
+    #[arg(long, default_value = "30s", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub api_timeout: Duration,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// `tcp` and `udp`.
+#[derive(Args, Clone, Debug)]
+pub struct PortProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// Remote port
+    #[arg(short = 'r', long, default_value_t = 0, allow_hyphen_values = true)]
+    pub remote_port: i64,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// `stcp`, `sudp` and `xtcp`, each with a visitor of its kind.
+#[derive(Args, Clone, Debug)]
+#[command(args_override_self = true)]
+pub struct SecretProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// Secret key
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub sk: String,
+    /// Allow visitor users
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append, allow_hyphen_values = true)]
+    pub allow_users: Vec<String>,
+    /// The visitor instead of the proxy.
+    #[command(subcommand)]
+    pub visitor: Option<VisitorCommand>,
+}
+
+/// The command below `stcp`, `sudp` and `xtcp`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum VisitorCommand {
+    /// Run frpc with a single visitor
+    Visitor(Box<VisitorFlags>),
+}
+
+/// What a visitor has.
+#[derive(Args, Clone, Debug)]
+pub struct VisitorFlags {
+    /// Visitor name
+    #[arg(
+        short = 'n',
+        long = "visitor-name",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub name: String,
+    /// Use encryption
+    #[arg(long = "ue", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_encryption: bool,
+    /// Use compression
+    #[arg(long = "uc", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_compression: bool,
+    /// Secret key
+    #[arg(long = "sk", default_value = "", allow_hyphen_values = true)]
+    pub secret_key: String,
+    /// Server name
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub server_name: String,
+    /// Server user
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub server_user: String,
+    /// Bind addr
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub bind_addr: String,
+    /// Bind port
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    pub bind_port: i64,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// `http`, which comes later.
+#[derive(Args, Clone, Debug)]
+pub struct HttpProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// The domains.
+    #[command(flatten)]
+    pub domain: DomainFlags,
+    /// Locations
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append)]
+    pub locations: Vec<String>,
+    /// HTTP auth user
+    #[arg(long)]
+    pub http_user: Option<String>,
+    /// HTTP auth password
+    #[arg(long)]
+    pub http_pwd: Option<String>,
+    /// Host header rewrite
+    #[arg(long)]
+    pub host_header_rewrite: Option<String>,
+    #[arg(hide = true)]
+    extra: Vec<String>,
+}
+
+/// `https`, which comes later.
+#[derive(Args, Clone, Debug)]
+pub struct HttpsProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// The domains.
+    #[command(flatten)]
+    pub domain: DomainFlags,
+    #[arg(hide = true)]
+    extra: Vec<String>,
+}
+
+/// `tcpmux`, which comes later.
+#[derive(Args, Clone, Debug)]
+pub struct TcpmuxProxy {
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionFlags,
+    /// What every proxy has.
+    #[command(flatten)]
+    pub proxy: ProxyFlags,
+    /// The domains.
+    #[command(flatten)]
+    pub domain: DomainFlags,
+    /// Multiplexer
+    #[arg(long)]
+    pub mux: Option<String>,
+    /// HTTP auth user
+    #[arg(long)]
+    pub http_user: Option<String>,
+    /// HTTP auth password
+    #[arg(long)]
+    pub http_pwd: Option<String>,
+    #[arg(hide = true)]
+    extra: Vec<String>,
+}
+
+/// What `http`, `https` and `tcpmux` have.
+#[derive(Args, Clone, Debug)]
+pub struct DomainFlags {
+    /// Custom domains
+    #[arg(short = 'd', long, value_delimiter = ',', action = ArgAction::Append)]
+    pub custom_domain: Vec<String>,
+    /// Sub domain
+    #[arg(long)]
+    pub sd: Option<String>,
+}
+
+/// Where the server is and how to reach it: the part of the configuration that single-proxy
+/// commands take from flags.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectionFlags {
+    /// frp server's address
+    #[arg(
+        short = 's',
+        long,
+        global = true,
+        default_value = "127.0.0.1",
+        allow_hyphen_values = true
+    )]
+    pub server_addr: String,
+    /// frp server's port
+    #[arg(
+        short = 'P',
+        long,
+        global = true,
+        default_value_t = 7000,
+        allow_hyphen_values = true
+    )]
+    pub server_port: i64,
+    /// Optional values are [tcp kcp quic websocket wss]
+    #[arg(
+        short = 'p',
+        long,
+        global = true,
+        default_value = "tcp",
+        allow_hyphen_values = true
+    )]
+    pub protocol: String,
+    /// User
+    #[arg(
+        short = 'u',
+        long,
+        global = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub user: String,
+    /// Auth token
+    #[arg(
+        short = 't',
+        long,
+        global = true,
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub token: String,
+    /// Unique identifier for this frpc instance
+    #[arg(long, global = true, default_value = "", allow_hyphen_values = true)]
+    pub client_id: String,
+    /// Log level
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        allow_hyphen_values = true
+    )]
+    pub log_level: String,
+    /// Console or file path
+    #[arg(
+        long,
+        global = true,
+        default_value = "console",
+        allow_hyphen_values = true
+    )]
+    pub log_file: String,
+    /// Log file reserved days
+    #[arg(long, global = true, default_value_t = 3, allow_hyphen_values = true)]
+    pub log_max_days: i64,
+    /// Disable log color in console
+    #[arg(long, global = true, default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = parse_bool)]
+    pub disable_log_color: bool,
+    /// Enable frpc tls
+    #[arg(long, global = true, default_value = "true", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = parse_bool)]
+    pub tls_enable: bool,
+    /// Specify the custom server name of tls certificate
+    #[arg(long, global = true, default_value = "", allow_hyphen_values = true)]
+    pub tls_server_name: String,
+    /// Specify dns server instead of using system default one
+    #[arg(long, global = true, default_value = "", allow_hyphen_values = true)]
+    pub dns_server: String,
+}
+
+/// What every proxy has.
+#[derive(Args, Clone, Debug)]
+pub struct ProxyFlags {
+    /// Proxy name
+    #[arg(
+        short = 'n',
+        long = "proxy-name",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub name: String,
+    /// Metadata key-value pairs (e.g., key1=value1,key2=value2)
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append, value_parser = parse_pair,
+        allow_hyphen_values = true)]
+    pub metadatas: Vec<String>,
+    /// Annotation key-value pairs (e.g., key1=value1,key2=value2)
+    #[arg(long, value_delimiter = ',', action = ArgAction::Append, value_parser = parse_pair,
+        allow_hyphen_values = true)]
+    pub annotations: Vec<String>,
+    /// Local ip
+    #[arg(
+        short = 'i',
+        long,
+        default_value = "127.0.0.1",
+        allow_hyphen_values = true
+    )]
+    pub local_ip: String,
+    /// Local port
+    #[arg(short = 'l', long, default_value_t = 0, allow_hyphen_values = true)]
+    pub local_port: i64,
+    /// Use encryption
+    #[arg(long = "ue", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_encryption: bool,
+    /// Use compression
+    #[arg(long = "uc", default_value = "false", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = parse_bool)]
+    pub use_compression: bool,
+    /// Bandwidth limit (e.g. 100KB or 1MB)
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub bandwidth_limit: String,
+    /// Bandwidth limit mode
+    #[arg(long, default_value = "client", allow_hyphen_values = true)]
+    pub bandwidth_limit_mode: String,
+}
+
+/// A switch's value, in the forms Go accepts.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!(
+            "strconv.ParseBool: parsing \"{text}\": invalid syntax"
+        )),
+    }
+}
+
+fn parse_pair(text: &str) -> Result<String, String> {
+    if !text.contains('=') {
+        return Err(format!("{text} must be formatted as key=value"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A duration as Go writes it: `30s`, `1m30s`, `1.5h`, `250ms`, `0`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("time: invalid duration \"{text}\"");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(invalid)?;
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let unit_len = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        total += number
+            * match unit {
+                "ns" => 1e-9,
+                "us" | "µs" | "μs" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return Err(invalid()),
+            };
+        rest = after;
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| invalid())
+}
