@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod identity;
 mod server;
+mod spki;
 mod stream;
 mod verify;
 

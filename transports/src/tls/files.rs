@@ -9,24 +9,34 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::{TlsError, provider};
+use super::{TlsError, provider, spki};
 
 /// Reads a certificate with its chain, and the key that belongs to it.
 pub(super) fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(CERTIFICATE, certificate)?;
     let private_key = private_key(key)?;
-    CertifiedKey::from_der(chain, private_key, &provider()).map_err(|e| TlsError::Pair {
+    pair(chain, private_key).map_err(|reason| TlsError::Pair {
         certificate: certificate.into(),
         key: key.into(),
-        reason: match e {
-            rustls::Error::InconsistentKeys(_) => {
-                "the key is not that of the first certificate in the file; the server's or \
-                 client's own certificate must come first, then its issuers"
-                    .into()
-            }
-            e => e.to_string(),
-        },
+        reason,
     })
+}
+
+/// Puts a certificate and its key together, and says what is wrong if they do not belong together.
+pub(super) fn pair(
+    chain: Vec<CertificateDer<'static>>,
+    private_key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, String> {
+    let signing_key = provider().key_provider.load_private_key(private_key);
+    let signing_key = signing_key.map_err(|e| e.to_string())?;
+    let own = chain.first().ok_or("there is no certificate")?;
+    let certified = spki::of(own).map_err(|e| e.to_string())?;
+    match signing_key.public_key() {
+        Some(held) if held != certified => Err("the key is not that of the first certificate in \
+             the file; the server's or client's own certificate must come first, then its issuers"
+            .into()),
+        _ => Ok(CertifiedKey::new(chain, signing_key)),
+    }
 }
 
 /// Reads the certificates that are trusted to sign others.

@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::server::ParsedCertificate;
 use sha2::{Digest, Sha256};
 
-use super::TlsError;
+use super::{TlsError, spki};
 
 /// Makes a certificate that vouches for itself, for a server that was given none.
 ///
@@ -66,9 +65,7 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// Computes the fingerprint of `certificate`.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        let public_key = parsed.subject_public_key_info();
-        Ok(Self(Sha256::digest(&public_key).into()))
+        Ok(Self(Sha256::digest(spki::of(certificate)?).into()))
     }
 }
 

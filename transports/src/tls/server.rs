@@ -107,5 +107,5 @@ fn from_pair(pair: &PemPair) -> Result<CertifiedKey, TlsError> {
     }
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())
         .map_err(|_| unusable("private key"))?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|e| TlsError::SelfSigned(e.to_string()))
+    files::pair(chain, key).map_err(TlsError::SelfSigned)
 }

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use super::files::Trusted;
-use super::{Fingerprint, TlsError, provider};
+use super::{Fingerprint, TlsError, provider, spki};
 
 /// Checks a server's certificate as far as the settings ask for it. In every case the server must
 /// prove that it holds the certificate's key.
@@ -104,7 +104,8 @@ impl ServerCertVerifier for ServerVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        let key = spki::of(cert)?;
+        crypto::verify_tls13_signature_with_raw_key(message, &key, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

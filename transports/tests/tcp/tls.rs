@@ -308,6 +308,25 @@ async fn keys_in_all_three_pem_forms_are_read() {
     }
 }
 
+#[tokio::test]
+async fn a_certificate_of_x509_version_1_is_served_and_accepted() {
+    let authority = Authority::new();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["frps.example".to_owned()]).unwrap();
+    let signed = params.self_signed(&key).unwrap();
+    let pair = PemPair {
+        cert_pem: pem("CERTIFICATE", &as_version_1(signed.der())),
+        key_pem: key.serialize_pem(),
+    };
+    let (certificate, key) = authority.write("old", &pair);
+    let config = ServerTlsConfig {
+        certificate: ServerCertificate::Files { certificate, key },
+        trusted_ca: None,
+    };
+    let server = Server::start(server_config_with(config.build().unwrap())).await;
+    server.serves(trusting_client()).await;
+}
+
 #[test]
 fn errors_name_the_file_and_say_what_is_wrong() {
     let authority = Authority::new();
@@ -517,6 +536,29 @@ fn private_key_inside_pkcs8(der: &[u8]) -> Vec<u8> {
     let (tag, key, _) = element(rest);
     assert_eq!(tag, 4);
     key.to_vec()
+}
+
+/// Takes version and extensions out. The signature no longer fits, which nobody checks who was not
+/// given a CA.
+fn as_version_1(der: &[u8]) -> Vec<u8> {
+    let (_, certificate, _) = element(der);
+    let (_, mut fields, after) = element(certificate);
+    let mut kept = Vec::new();
+    while !fields.is_empty() {
+        let (tag, _, rest) = element(fields);
+        let is_version_or_extensions = matches!(tag, 0xa0 | 0xa3);
+        if !is_version_or_extensions {
+            kept.extend_from_slice(&fields[..fields.len() - rest.len()]);
+        }
+        fields = rest;
+    }
+    sequence(&[&sequence(&[&kept]), after])
+}
+
+fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let len = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[0x30, 0x82], len.as_slice(), &content].concat()
 }
 
 /// Splits one DER element off: tag, content, rest.
