@@ -3,40 +3,73 @@
 use std::fmt::Write as _;
 
 use crate::results::{Metric, Results};
-use crate::subject::{OURS, OURS_PLAIN, PEER, PEER_PLAIN, Subject};
+use crate::subject::{BARE, OURS, OURS_PLAIN, PEER, PEER_PLAIN, Subject};
 
-/// Draws one block of bars for each metric, each in its own scale.
+/// Draws one block of bars for each metric, each in its own scale, in two columns. The bare
+/// connection is left out: beside it the others could not be told apart.
 pub(crate) fn svg(results: &Results, subjects: &[Subject]) -> String {
+    let blocks: Vec<Block> = results
+        .metrics()
+        .filter_map(|metric| Block::new(results, metric, subjects))
+        .collect();
+    let n_rows = blocks.len().div_ceil(N_COLUMNS);
     let mut body = String::new();
-    let mut y = MARGIN;
-    for metric in results.metrics() {
+    let mut bottom = 0.0_f64;
+    for (column, blocks) in blocks.chunks(n_rows.max(1)).enumerate() {
+        let x = MARGIN + column as f64 * COLUMN_WIDTH;
+        let mut y = MARGIN;
+        for block in blocks {
+            y = block.draw(&mut body, x, y) + LINE / 2.0;
+        }
+        bottom = bottom.max(y);
+    }
+    let width = COLUMN_WIDTH.mul_add(N_COLUMNS as f64, MARGIN);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{bottom}\" \
+         viewBox=\"0 0 {width} {bottom}\">\n\
+         <style>text {{ font: 12px sans-serif; fill: #222 }} .title {{ font-weight: bold }}</style>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n"
+    )
+}
+
+/// The bars of one metric.
+struct Block {
+    metric: Metric,
+    bars: Vec<Bar>,
+    longest: f64,
+}
+
+impl Block {
+    /// Returns nothing where there is nothing to see.
+    fn new(results: &Results, metric: Metric, subjects: &[Subject]) -> Option<Self> {
         let bars: Vec<Bar> = subjects
             .iter()
+            .filter(|subject| subject.name != BARE)
             .filter_map(|subject| Bar::new(results, metric, subject))
             .collect();
         let longest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
-        text(&mut body, MARGIN, y + TEXT_RISE, "title", &metric.title());
+        (longest > 0.0).then_some(Self {
+            metric,
+            bars,
+            longest,
+        })
+    }
+
+    /// Draws it at `x`, `y`, and returns where the next one may begin.
+    fn draw(&self, body: &mut String, x: f64, mut y: f64) -> f64 {
+        text(body, x, y + TEXT_RISE, "title", &self.metric.title());
         y += LINE;
-        for bar in &bars {
-            let width = if longest > 0.0 {
-                bar.value / longest * BAR_WIDTH_MAX
-            } else {
-                0.0
-            };
-            text(&mut body, MARGIN + 8.0, y + TEXT_RISE, "", bar.label);
-            rect(&mut body, y, width, bar.colour);
-            let end = BAR_LEFT + width + 6.0;
-            text(&mut body, end, y + TEXT_RISE, "", &metric.format(bar.value));
+        for bar in &self.bars {
+            let width = bar.value / self.longest * BAR_WIDTH_MAX;
+            let left = x + LABEL_WIDTH;
+            text(body, x + 8.0, y + TEXT_RISE, "label", bar.label);
+            rect(body, left, y, width, bar.colour);
+            let value = self.metric.format(bar.value);
+            text(body, left + width + 6.0, y + TEXT_RISE, "value", &value);
             y += LINE;
         }
-        y += LINE / 2.0;
+        y
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" \
-         viewBox=\"0 0 {WIDTH} {y}\">\n\
-         <style>text {{ font: 13px sans-serif; fill: #222 }} .title {{ font-weight: bold }}</style>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n"
-    )
 }
 
 struct Bar {
@@ -70,18 +103,19 @@ fn text(body: &mut String, x: f64, y: f64, class: &str, text: &str) {
     );
 }
 
-fn rect(body: &mut String, y: f64, width: f64, colour: &str) {
+fn rect(body: &mut String, x: f64, y: f64, width: f64, colour: &str) {
     let _ = writeln!(
         body,
-        "<rect x=\"{BAR_LEFT}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"{BAR_HEIGHT}\" \
+        "<rect x=\"{x:.0}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"{BAR_HEIGHT}\" \
          fill=\"{colour}\"/>"
     );
 }
 
-const WIDTH: f64 = 720.0;
+const N_COLUMNS: usize = 2;
+const COLUMN_WIDTH: f64 = 470.0;
 const MARGIN: f64 = 16.0;
-const LINE: f64 = 20.0;
-const TEXT_RISE: f64 = 12.0;
-const BAR_LEFT: f64 = 150.0;
-const BAR_HEIGHT: f64 = 15.0;
-const BAR_WIDTH_MAX: f64 = 480.0;
+const LINE: f64 = 18.0;
+const TEXT_RISE: f64 = 11.0;
+const LABEL_WIDTH: f64 = 116.0;
+const BAR_HEIGHT: f64 = 14.0;
+const BAR_WIDTH_MAX: f64 = 280.0;
