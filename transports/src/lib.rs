@@ -8,10 +8,13 @@
 //! `tests/contract.rs` is the list of promises; every transport runs it.
 
 mod ended;
+pub mod fuzzing;
 pub mod half_open;
 pub mod info;
+mod log_limit;
 pub mod memory;
 pub mod mux;
+pub mod quic;
 mod read_buffer;
 pub mod single;
 pub mod socket;
@@ -41,6 +44,8 @@ pub type BoxStream = Box<dyn Stream>;
 pub enum TransportKind {
     /// TCP, with yamux when multiplexing is on.
     Tcp,
+    /// QUIC, with one of its streams for each of ours.
+    Quic,
     /// In one process, for tests.
     Memory,
 }
@@ -49,6 +54,7 @@ impl fmt::Display for TransportKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp => "tcp",
+            Self::Quic => "quic",
             Self::Memory => "memory",
         })
     }
@@ -78,8 +84,8 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// Which transport this is, for logs and status.
     fn kind(&self) -> TransportKind;
 
-    /// Opens a carrier to `server`. For TCP, `Ok` means that the peer has answered and, with TLS,
-    /// that the handshake is done.
+    /// Opens a carrier to `server`. For TCP and QUIC, `Ok` means that the peer has answered and,
+    /// with TLS, that the handshake is done.
     fn dial<'a>(
         &'a self,
         server: &'a Endpoint,
@@ -119,7 +125,8 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// Whether more than one stream can be opened. Without multiplexing a carrier has one stream.
     fn is_multiplexed(&self) -> bool;
 
-    /// Opens a stream. Streams are equal: what one is for, its first message says.
+    /// Opens a stream. Streams are equal: what one is for, its first message says. The peer learns
+    /// of it with the first bytes, or with a flush or a read that wait for none.
     fn open_stream(&self) -> BoxFuture<'_, Result<BoxStream, CarrierError>>;
 
     /// Waits for the peer to open a stream. `Ok(None)` once the peer has closed the carrier in
@@ -252,6 +259,10 @@ pub struct PathStats {
     pub bytes_received: u64,
     /// Streams open at the moment.
     pub n_streams: usize,
+    /// Packets sent, those sent again included.
+    pub packets_sent: Option<u64>,
+    /// Of these, how many are taken for lost.
+    pub packets_lost: Option<u64>,
 }
 
 /// Why no carrier came of a dial.
@@ -271,6 +282,14 @@ pub enum DialError {
         /// The address that was tried last.
         addr: String,
         /// What the system said.
+        source: io::Error,
+    },
+    /// No address of the server answered as it should over UDP.
+    #[error("dial udp {addr}: {source}")]
+    ConnectUdp {
+        /// The address that was tried last.
+        addr: String,
+        /// What the system or the server said.
         source: io::Error,
     },
     /// The outbound proxy refused, or did not speak its protocol.

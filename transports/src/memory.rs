@@ -285,6 +285,7 @@ impl Carrier for MemoryCarrier {
             bytes_sent: end.bytes_sent.load(Ordering::Relaxed),
             bytes_received: end.bytes_received.load(Ordering::Relaxed),
             n_streams: self.link.n_streams(),
+            ..PathStats::default()
         }
     }
 

@@ -30,6 +30,7 @@ use crate::{BoxFuture, BoxStream, Carrier, CarrierError, ExportError, PathStats,
 
 use driver::Driver;
 use session::Session;
+pub(crate) use session::fuzz;
 use shared::{Shared, now};
 use stream::MuxStream;
 
@@ -144,6 +145,7 @@ impl Carrier for MuxCarrier {
             bytes_sent: figures.bytes_sent,
             bytes_received: figures.bytes_received,
             n_streams: figures.n_streams,
+            ..PathStats::default()
         }
     }
 

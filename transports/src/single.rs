@@ -93,6 +93,7 @@ impl<I: Io> Carrier for SingleCarrier<I> {
             bytes_sent: self.shared.bytes_sent.load(Ordering::Relaxed),
             bytes_received: self.shared.bytes_received.load(Ordering::Relaxed),
             n_streams: usize::from(is_open),
+            ..PathStats::default()
         }
     }
 

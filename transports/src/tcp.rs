@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub use dial::connect;
+pub(crate) use dial::{STAGGER, in_turns, resolve};
 pub use options::keep_alive;
 pub use proxy::{ProxyUrl, ProxyUrlError};
 

@@ -120,10 +120,11 @@ impl<I: Io> Driver<I> {
                 (None, None) => {}
             }
             session.handle_timeout(now);
-            if batch.is_empty() {
+            let is_blocked = !batch.is_empty();
+            if !is_blocked {
                 session.poll_transmit(batch, now);
             }
-            next_timeout = session.poll_timeout();
+            next_timeout = session.poll_timeout(is_blocked);
             is_admitted = session.is_admitted();
             session.phase()
         });
@@ -134,7 +135,8 @@ impl<I: Io> Driver<I> {
             let close_at = *self
                 .close_at
                 .get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
-            next_timeout = next_timeout.min(close_at.into_std());
+            // The session's own times no longer matter.
+            next_timeout = close_at.into_std();
         }
         // Put off lazily: when it fires too early it is set anew.
         let next_timeout = Instant::from_std(next_timeout);

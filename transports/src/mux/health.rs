@@ -79,6 +79,14 @@ impl Health {
         }
     }
 
+    /// Time passes. A ping that is due counts as asked even when it cannot be sent: a peer that
+    /// takes nothing and sends nothing is as silent as one that does not answer.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if now >= self.next_ping_at {
+            self.unanswered_since.get_or_insert(now);
+        }
+    }
+
     /// The next answer to send.
     pub(super) fn poll_reply(&mut self) -> Option<u32> {
         self.replies.pop_front()
@@ -97,9 +105,11 @@ impl Health {
         Some(id)
     }
 
-    /// When something is due: a ping, or the verdict.
-    pub(super) fn poll_timeout(&self) -> Instant {
+    /// When something is due: a ping, or the verdict. With `is_blocked` a ping that has become
+    /// due cannot be sent, and only the verdict is still to come.
+    pub(super) fn poll_timeout(&self, is_blocked: bool) -> Instant {
         match self.verdict_at() {
+            Some(at) if is_blocked => at,
             Some(at) => at.min(self.next_ping_at),
             None => self.next_ping_at,
         }
@@ -164,6 +174,20 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_takes_nothing_is_silent_too() {
+        let start = Instant::now();
+        let mut health = Health::new(INTERVAL, TIMEOUT, start);
+        assert_eq!(health.poll_timeout(true), start);
+        health.handle_timeout(start);
+        assert_eq!(
+            health.poll_timeout(true),
+            start + TIMEOUT,
+            "and until then nothing is due"
+        );
+        assert!(health.is_silent(start + TIMEOUT));
+    }
+
+    #[test]
     fn the_round_trip_is_from_ping_to_answer() {
         let start = Instant::now();
         let mut health = Health::new(INTERVAL, TIMEOUT, start);
@@ -174,7 +198,7 @@ mod tests {
         assert_eq!(health.rtt(), None, "an answer to nothing");
         health.handle_pong(id, start + Duration::from_millis(80));
         assert_eq!(health.rtt(), Some(Duration::from_millis(80)));
-        assert_eq!(health.poll_timeout(), start + INTERVAL);
+        assert_eq!(health.poll_timeout(false), start + INTERVAL);
     }
 
     #[test]

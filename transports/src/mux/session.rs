@@ -5,6 +5,7 @@
 //! wake. It does no input or output and knows no clock, so that two of them can be run against
 //! each other by the thousand.
 
+mod fuzz;
 mod inbound;
 mod outbound;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::seen_ids::SeenIds;
 use super::stream_state::{Reset, StreamState};
 use super::{MuxConfig, Role};
 
+pub(crate) use fuzz::fuzz;
 use inbound::Payload;
 
 /// Streams that wait to be accepted, and streams of ours that wait to be accepted by the peer.
@@ -180,14 +182,16 @@ impl Session {
             self.reset_on_wire(id, Reset::Here);
             self.forget_if_done(id);
         }
+        self.health.handle_timeout(now);
         if self.phase == Phase::Open && self.health.is_silent(now) {
             self.end(CarrierError::Silent(self.health.timeout()));
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next.
-    pub(super) fn poll_timeout(&self) -> Instant {
-        let at = self.health.poll_timeout();
+    /// When [`Self::handle_timeout`] wants to be called next. `is_blocked`: the byte stream takes
+    /// nothing at the moment.
+    pub(super) fn poll_timeout(&self, is_blocked: bool) -> Instant {
+        let at = self.health.poll_timeout(is_blocked);
         self.lingering
             .first()
             .map_or(at, |&(linger_at, _)| at.min(linger_at))

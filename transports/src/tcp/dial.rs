@@ -112,7 +112,8 @@ pub async fn connect(
     Err(DialError::Connect { addr, source })
 }
 
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+/// Looks up the addresses of `host`; there is at least one.
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let failed = |source| DialError::Resolve {
         host: host.into(),
         source,
@@ -130,7 +131,7 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
 
 /// Puts the addresses that can be dialled from `local_ip` in the order of trying: the families in
 /// turns, that of the resolver's first choice first.
-fn in_turns(addrs: Vec<SocketAddr>, local_ip: Option<IpAddr>) -> VecDeque<SocketAddr> {
+pub(crate) fn in_turns(addrs: Vec<SocketAddr>, local_ip: Option<IpAddr>) -> VecDeque<SocketAddr> {
     let is_v6_first = addrs.first().is_some_and(SocketAddr::is_ipv6);
     let usable = addrs
         .into_iter()
@@ -157,7 +158,7 @@ async fn connect_to(addr: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<Tc
 }
 
 /// How long an address gets before the next one is tried beside it (RFC 8305 section 8).
-const STAGGER: Duration = Duration::from_millis(250);
+pub(crate) const STAGGER: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]

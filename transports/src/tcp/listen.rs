@@ -5,11 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::accept::Acceptor;
 use super::io::TcpIo;
@@ -17,6 +16,7 @@ use super::preface::{Opening, Rules};
 use super::{TcpListenConfig, bind, options, start_carrier};
 use crate::half_open::{Entry, HalfOpen};
 use crate::info::{CarrierInfo, Io};
+use crate::log_limit::LogLimit;
 use crate::mux::Role;
 use crate::{BindError, BoxFuture, Incoming, Listener, ListenerClosed, TransportKind};
 
@@ -213,32 +213,6 @@ impl Refusal {
     }
 }
 
-/// Keeps strangers from filling the log: some lines in each period, and none beyond.
-#[derive(Debug, Default)]
-struct LogLimit {
-    period: Mutex<Option<(Instant, u32)>>,
-}
-
-impl LogLimit {
-    fn allows(&self) -> bool {
-        let now = Instant::now();
-        let mut period = self.period.lock();
-        match &mut *period {
-            Some((start, n_lines)) if now - *start < LOG_PERIOD => {
-                *n_lines = n_lines.saturating_add(1);
-                if *n_lines == MAX_LOG_LINES + 1 {
-                    tracing::warn!("more connections are refused; they are counted, not logged");
-                }
-                *n_lines <= MAX_LOG_LINES
-            }
-            _ => {
-                *period = Some((now, 1));
-                true
-            }
-        }
-    }
-}
-
 /// An IPv4 address as such, also on a socket for both families.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
@@ -250,7 +224,3 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// Carriers that are open and not yet taken. They hold their places meanwhile, so a few are enough
 /// to keep the taker busy.
 const MAX_READY: usize = 16;
-
-/// Refusals logged in each period of one listener. Enough to see who comes, and a few MB a day.
-const MAX_LOG_LINES: u32 = 20;
-const LOG_PERIOD: Duration = Duration::from_secs(60);

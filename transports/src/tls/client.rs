@@ -88,9 +88,16 @@ impl ClientTls {
         Ok(TlsStream::new(io, connection.into()))
     }
 
+    /// The same settings for QUIC, which runs its own handshake.
+    pub(crate) fn for_quic(&self, alpn: &[u8]) -> ClientConfig {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
+    }
+
     /// The name that is sent and checked. An IP address is checked and never sent, as RFC 6066
     /// section 3 asks for and as Go does.
-    fn name_for(&self, host: &str) -> io::Result<ServerName<'static>> {
+    pub(crate) fn name_for(&self, host: &str) -> io::Result<ServerName<'static>> {
         let host = self.server_name.as_deref().unwrap_or(host);
         // A zone is this host's own business: "fe80::1%eth0".
         let address = host

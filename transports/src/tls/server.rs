@@ -83,6 +83,13 @@ impl ServerTls {
         Ok(TlsStream::new(io, connection.into()))
     }
 
+    /// The same settings for QUIC, which runs its own handshake.
+    pub(crate) fn for_quic(&self, alpn: &[u8]) -> ServerConfig {
+        let mut config = ServerConfig::clone(self.acceptor.config());
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
+    }
+
     /// What clients can pin.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint

@@ -280,9 +280,17 @@ impl Run {
         let end = &mut self.ends[side];
         end.session.handle_timeout(self.now);
         if self.wires[1 - side].len() > 300_000 {
+            assert!(
+                end.session.poll_timeout(true) > self.now,
+                "nothing is due twice"
+            );
             return false;
         }
         end.session.poll_transmit(&mut end.batch, self.now);
+        assert!(
+            end.session.poll_timeout(false) > self.now,
+            "nothing is due twice"
+        );
         end.session.take_effects();
         let bytes = written(&mut end.batch);
         self.wires[1 - side].extend_from_slice(&bytes);

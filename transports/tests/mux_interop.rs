@@ -1,0 +1,110 @@
+//! Our yamux with somebody else's: tokio-yamux, in both roles.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::task::JoinHandle;
+use tokio_yamux::{Config, Control, Session};
+use transports::info::CarrierInfo;
+use transports::mux::{MuxCarrier, MuxConfig, Role};
+use transports::{Carrier, CarrierError, TransportKind};
+
+const N_STREAMS: usize = 8;
+const LEN: usize = 3 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_client_talks_to_their_server() {
+    let (ours, theirs) = duplex(64 * 1024);
+    let carrier = start(ours, Role::Client);
+    let mut session = Session::new_server(theirs, Config::default());
+    tokio::spawn(async move {
+        while let Some(Ok(stream)) = session.next().await {
+            tokio::spawn(echo(stream));
+        }
+    });
+    let mut tasks = Vec::new();
+    for n in 0..N_STREAMS {
+        let stream = carrier.open_stream().await.unwrap();
+        tasks.push(tokio::spawn(there_and_back(stream, n)));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(
+        carrier.path_stats().rtt.is_some(),
+        "their answers to our pings are understood"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn their_client_talks_to_our_server() {
+    let (ours, theirs) = duplex(64 * 1024);
+    let carrier = start(ours, Role::Server);
+    let (mut control, session) = their_client(theirs);
+    let server = Arc::clone(&carrier);
+    tokio::spawn(async move {
+        while let Ok(Some(stream)) = server.accept_stream().await {
+            tokio::spawn(echo(stream));
+        }
+    });
+    let mut tasks = Vec::new();
+    for n in 0..N_STREAMS {
+        let stream = control.open_stream().await.unwrap();
+        tasks.push(tokio::spawn(there_and_back(stream, n)));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    session.abort();
+    let reason = tokio::time::timeout(Duration::from_secs(10), carrier.closed())
+        .await
+        .unwrap();
+    assert_eq!(reason, CarrierError::ClosedByPeer);
+}
+
+fn start(io: DuplexStream, role: Role) -> Arc<dyn Carrier> {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 7000));
+    MuxCarrier::start(
+        io,
+        role,
+        &MuxConfig::default(),
+        CarrierInfo::new(TransportKind::Tcp, peer),
+    )
+}
+
+/// Their session has to be polled for its streams to go on.
+fn their_client(io: DuplexStream) -> (Control, JoinHandle<()>) {
+    let mut session = Session::new_client(io, Config::default());
+    let control = session.control();
+    let polling = tokio::spawn(async move { while let Some(Ok(_)) = session.next().await {} });
+    (control, polling)
+}
+
+async fn echo(stream: impl AsyncRead + AsyncWrite) {
+    let (mut read, mut write) = split(stream);
+    tokio::io::copy(&mut read, &mut write).await.unwrap();
+    write.shutdown().await.unwrap();
+}
+
+async fn there_and_back(stream: impl AsyncRead + AsyncWrite + Send + 'static, n: usize) {
+    let sent: Vec<u8> = (0..LEN)
+        .map(|i| ((i * 7 + n) % 251).to_le_bytes()[0])
+        .collect();
+    let (mut read, mut write) = split(stream);
+    let sending = sent.clone();
+    let writing = tokio::spawn(async move {
+        write.write_all(&sending).await.unwrap();
+        write.shutdown().await.unwrap();
+        write
+    });
+    let mut received = vec![0; LEN];
+    read.read_exact(&mut received).await.unwrap();
+    assert!(received == sent, "stream {n}");
+    assert_eq!(read.read(&mut [0; 10]).await.unwrap(), 0);
+    drop(writing.await.unwrap());
+}
