@@ -26,6 +26,8 @@ pub enum Action {
     },
     /// Check the configuration file; `None` when none was named.
     Verify(Option<FileArgs>),
+    /// Print the fingerprint of the certificate that clients can pin.
+    Fingerprint(Option<FileArgs>),
     /// Print the version that scripts look for.
     Version,
     /// Print a completion script.
@@ -92,6 +94,7 @@ fn action(matches: &ArgMatches) -> Action {
     });
     match matches.subcommand() {
         Some(("verify", _)) => Action::Verify(file),
+        Some(("fingerprint", _)) => Action::Fingerprint(file),
         Some(("completion", sub)) => {
             Action::Completion(sub.get_one("shell").copied().unwrap_or(Shell::Bash))
         }
@@ -286,6 +289,11 @@ fn command() -> Command {
         .subcommand(
             Command::new("verify")
                 .about("Verify that the configures is valid")
+                .arg(extra()),
+        )
+        .subcommand(
+            Command::new("fingerprint")
+                .about("Print the fingerprint of the TLS certificate, for transport.tls.pin")
                 .arg(extra()),
         )
         .subcommand(
@@ -539,6 +547,16 @@ mod tests {
             parse_line("verify").unwrap(),
             Action::Verify(None)
         ));
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_a_file_or_of_the_defaults() {
+        assert!(matches!(
+            parse_line("fingerprint").unwrap(),
+            Action::Fingerprint(None)
+        ));
+        let with_file = parse_line("fingerprint -c x").unwrap();
+        assert!(matches!(with_file, Action::Fingerprint(Some(_))));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod clients;
 mod conns;
 mod control;
 mod displacement;
-mod listen;
+pub mod listen;
 mod login;
 mod net;
 mod ports;

@@ -6,7 +6,7 @@ use frp_core::transports::half_open::HalfOpenLimits;
 use frp_core::transports::mux::MuxConfig;
 use frp_core::transports::tcp::TcpListenConfig;
 use frp_core::transports::tls::{
-    PemPair, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
+    Fingerprint, PemPair, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
 };
 use tracing::{info, warn};
 
@@ -32,6 +32,32 @@ pub(crate) fn config(
         login_timeout: timing.login_timeout,
     })
 }
+
+/// What clients can pin: the fingerprint of the certificate that a server with `config` presents.
+/// Makes the certificate when there is none yet.
+pub fn fingerprint(config: &ServerConfig) -> Result<Fingerprint, FingerprintError> {
+    let state = StateDir::open(config.state_dir.as_deref(), PROGRAM);
+    let tls_config = &config.transport.tls;
+    let has_own = tls_config.cert_file.is_some() && tls_config.key_file.is_some();
+    if !has_own && state.path().is_none() {
+        return Err(FingerprintError::NotKept);
+    }
+    Ok(tls(config, &state)?.fingerprint())
+}
+
+/// Why there is no fingerprint to pin.
+#[derive(Debug, thiserror::Error)]
+pub enum FingerprintError {
+    /// The certificate would be another one at the next start.
+    #[error("the self-signed certificate cannot be kept: set stateDir or transport.tls.certFile")]
+    NotKept,
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] StartError),
+}
+
+/// The name of the state directory below the user's.
+pub(crate) const PROGRAM: &str = "frps";
 
 fn tls(config: &ServerConfig, state: &StateDir) -> Result<ServerTls, StartError> {
     let tls = &config.transport.tls;

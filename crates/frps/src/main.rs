@@ -10,7 +10,7 @@ use frp_core::config::{
 use frp_core::fd_limit;
 use frp_core::log::{self, LogOptions};
 use frps::cli::{self, Action, FRP_VERSION, FileArgs};
-use frps::{Handle, Server};
+use frps::{Handle, Server, listen};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Action::Verify(Some(file)) => verify(&file),
+        Action::Fingerprint(file) => fingerprint(file.as_ref()),
         Action::RunFile(file) => {
             let source = format!("frps uses config file: {}", file.path.display());
             run(load(&file), &source)
@@ -78,6 +79,21 @@ fn verify(file: &FileArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(errors) => fail(&errors),
+    }
+}
+
+fn fingerprint(file: Option<&FileArgs>) -> ExitCode {
+    let config = match file.map(load) {
+        None => ServerConfig::default(),
+        Some(Ok(loaded)) => loaded.config,
+        Some(Err(errors)) => return fail(&errors),
+    };
+    match listen::fingerprint(&config) {
+        Ok(fingerprint) => {
+            print(&format!("{fingerprint}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
     }
 }
 

@@ -79,7 +79,7 @@ impl Default for Timing {
 impl Server {
     /// Starts a server as `config` says. Its work goes on in tasks until [`Handle::shut_down`].
     pub async fn start(config: ServerConfig) -> Result<Handle, StartError> {
-        let state = StateDir::open(config.state_dir.as_deref(), "frps");
+        let state = StateDir::open(config.state_dir.as_deref(), listen::PROGRAM);
         let timing = Timing::default();
         let transport = TcpTransport::listener(listen::config(&config, &state, timing)?);
         let ip = net::resolve(&config.bind_addr)

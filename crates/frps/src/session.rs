@@ -122,13 +122,12 @@ impl Session {
         self.life.touch();
     }
 
-    /// What becomes of a connection of which one side has ended: see [`HALF_CLOSE`].
+    /// What becomes of a connection of which one side has ended: a Holdfast carries the other
+    /// direction to its own end, frp ends both.
     pub(crate) fn half_close(&self) -> HalfClose {
         match self.login.holdfast.get() {
-            Some(hello) if hello.capabilities.iter().any(|name| name == HALF_CLOSE) => {
-                HalfClose::Keep
-            }
-            _ => HalfClose::EndBoth,
+            Some(_) => HalfClose::Keep,
+            None => HalfClose::EndBoth,
         }
     }
 
@@ -305,10 +304,6 @@ impl Life {
         self.n_signs.load(Ordering::Relaxed)
     }
 }
-
-/// The capability of a client that carries each direction of a connection to its own end, instead
-/// of ending both with the first as frp does.
-pub(crate) const HALF_CLOSE: &str = "half-close";
 
 /// A session that showed life within this time is not displaced by a login that could be a
 /// recording. Longer than a Go client's second between two attempts, short enough for a client that

@@ -48,12 +48,7 @@ impl TestServer {
         timing: Timing,
         configure: impl FnOnce(&mut ServerConfig),
     ) -> Self {
-        let mut config = ServerConfig {
-            bind_addr: "127.0.0.1".to_owned(),
-            proxy_bind_addr: "127.0.0.1".to_owned(),
-            ..ServerConfig::default()
-        };
-        config.auth.token = Secret::new(TOKEN);
+        let mut config = config();
         configure(&mut config);
         let mux = config.transport.tcp_mux;
         let transport = TcpTransport::listener(TcpListenConfig {
@@ -105,6 +100,17 @@ impl TestServer {
     pub(crate) async fn client(&self) -> Client {
         self.log_in(WireVersion::V1, login()).await.unwrap()
     }
+}
+
+/// A server's configuration for loopback.
+pub(crate) fn config() -> ServerConfig {
+    let mut config = ServerConfig {
+        bind_addr: "127.0.0.1".to_owned(),
+        proxy_bind_addr: "127.0.0.1".to_owned(),
+        ..ServerConfig::default()
+    };
+    config.auth.token = Secret::new(TOKEN);
+    config
 }
 
 /// A login with the right token.

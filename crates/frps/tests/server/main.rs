@@ -6,6 +6,7 @@ mod api;
 mod client;
 mod hostile;
 mod logins;
+mod panics;
 mod proxies;
 mod replacement;
 mod work_streams;
