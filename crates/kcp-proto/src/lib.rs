@@ -15,6 +15,7 @@
 pub mod config;
 pub mod control;
 pub mod fec;
+pub mod fuzzing;
 mod gf;
 pub mod reed_solomon;
 pub mod segment;

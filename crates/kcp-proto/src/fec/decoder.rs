@@ -159,10 +159,13 @@ impl Decoder {
             return false;
         }
         if self.slots.is_empty() {
+            if kind == Kind::Parity {
+                return false;
+            }
             self.slots = vec![Slot::default(); WINDOW as usize];
             self.newest = seqid;
         }
-        if !self.admit(seqid) {
+        if !self.admit(seqid, kind) {
             return false;
         }
         let pause = self
@@ -187,10 +190,14 @@ impl Decoder {
     }
 
     /// Whether `seqid` lies in the window, which follows it forward. Further away than the window
-    /// is long it takes two packets that agree: one alone may be forged.
-    fn admit(&mut self, seqid: u32) -> bool {
+    /// is long it takes two data packets that agree. Parity cannot move it so far: unlike data,
+    /// which names its conversation, anybody could have made it.
+    fn admit(&mut self, seqid: u32, kind: Kind) -> bool {
         let ahead = distance(seqid, self.newest);
         if ahead.unsigned_abs() >= WINDOW {
+            if kind == Kind::Parity {
+                return false;
+            }
             let is_confirmed = self.stray.is_some_and(|stray| {
                 distance(seqid, stray).unsigned_abs() < WINDOW && stray != seqid
             });

@@ -253,7 +253,7 @@ impl Session {
             let sending = Sending {
                 now: at,
                 ts: self.ts(at),
-                rto: self.rtt.rto(),
+                rto: self.segment_rto(),
                 is_app_limited: self.is_app_limited,
             };
             let blank = Header {
@@ -307,6 +307,17 @@ impl Session {
         };
         self.window
             .next_late(n_reordered, self.patience(reorder_time))
+    }
+
+    /// The time-out of a segment that is sent. Where losses are told by later segments it only
+    /// serves the last ones, and must not come before these have had their time.
+    fn segment_rto(&self) -> Micros {
+        match self.control.loss_detection() {
+            LossDetection::Classic { .. } => self.rtt.rto(),
+            LossDetection::Rack { reorder_time, .. } => {
+                self.rtt.rto().max(self.patience(reorder_time) * 3 / 2)
+            }
+        }
     }
 
     /// How long an overtaken segment is waited for.
