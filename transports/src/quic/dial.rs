@@ -1,0 +1,175 @@
+//! Connects to a server.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig};
+use rustls::pki_types::ServerName;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::carrier::{OwnEndpoint, QuicCarrier, Start};
+use super::settings::{Settings, varint};
+use super::socket::{Refusals, UdpSocket};
+use super::{QuicDialConfig, is_tls_failure};
+use crate::tcp::{STAGGER, in_turns, resolve};
+use crate::{Carrier, DialError, Endpoint as Server};
+
+/// Opens a carrier to `server`.
+pub(super) async fn dial(
+    config: &QuicDialConfig,
+    server: &Server,
+) -> Result<Arc<dyn Carrier>, DialError> {
+    // Boxed because the state of a dial is large, and a dial is rare.
+    match timeout(config.timeout, Box::pin(open(config, server))).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(DialError::Timeout {
+            addr: server.to_string(),
+            after: config.timeout,
+        }),
+    }
+}
+
+/// Tries the server's addresses in the way of [`crate::tcp::connect`]: the next one as soon as one
+/// fails, or after a while without an answer. The first that answers is taken.
+async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrier>, DialError> {
+    let tls_failed = |source| DialError::Tls {
+        addr: server.to_string(),
+        source,
+    };
+    let name = config.tls.name_for(&server.host).map_err(tls_failed)?;
+    let tls = QuicClientConfig::try_from(config.tls.for_quic(&config.alpn))
+        .map_err(|e| tls_failed(io::Error::other(e)))?;
+    let tls = Arc::new(tls);
+
+    let addrs = resolve(&server.host, server.port).await?;
+    let mut addrs = in_turns(addrs, config.local_ip);
+    let mut attempts = JoinSet::new();
+    let mut last_failure = None;
+    loop {
+        if let Some(addr) = addrs.pop_front() {
+            let config = config.clone();
+            let (tls, name) = (Arc::clone(&tls), name.clone());
+            attempts.spawn(async move { (addr, attempt(&config, addr, tls, &name).await) });
+        }
+        let has_more = !addrs.is_empty();
+        tokio::select! {
+            outcome = attempts.join_next() => match outcome {
+                Some(Ok((_, Ok(carrier)))) => return Ok(carrier),
+                Some(Ok((addr, Err(failure)))) => last_failure = Some((addr, failure)),
+                Some(Err(_)) => {}
+                None if has_more => {}
+                None => break,
+            },
+            () = sleep(STAGGER), if has_more => {}
+        }
+    }
+    Err(match last_failure {
+        Some((addr, Failure::Tls(source))) => DialError::Tls {
+            addr: addr.to_string(),
+            source,
+        },
+        Some((addr, Failure::Other(source))) => DialError::ConnectUdp {
+            addr: addr.to_string(),
+            source,
+        },
+        None => DialError::ConnectUdp {
+            addr: server.to_string(),
+            source: io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "it has no address of the same family as the local address to dial from",
+            ),
+        },
+    })
+}
+
+/// Why an attempt at one address failed.
+#[derive(Debug)]
+enum Failure {
+    Tls(io::Error),
+    Other(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::Other(io::Error::other(error))
+    }
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        let kind = match &error {
+            ConnectionError::TimedOut => io::ErrorKind::TimedOut,
+            ConnectionError::Reset => io::ErrorKind::ConnectionReset,
+            _ => io::ErrorKind::Other,
+        };
+        let is_tls_failure = is_tls_failure(&error);
+        let error = io::Error::new(kind, error);
+        match is_tls_failure {
+            true => Self::Tls(error),
+            false => Self::Other(error),
+        }
+    }
+}
+
+/// Connects to one address, over a socket of its own.
+async fn attempt(
+    config: &QuicDialConfig,
+    addr: SocketAddr,
+    tls: Arc<QuicClientConfig>,
+    name: &ServerName<'_>,
+) -> Result<Arc<dyn Carrier>, Failure> {
+    let max_streams = varint(config.max_incoming_streams);
+    let settings = Settings {
+        keepalive_interval: config.keepalive_interval,
+        idle_timeout: config.idle_timeout,
+        max_streams,
+        windows: config.windows,
+        congestion: &config.congestion,
+    };
+    let (transport, delivery) = settings.build();
+    let mut client = ClientConfig::new(tls);
+    client.transport_config(Arc::new(transport));
+
+    let own = own_endpoint(addr, config.local_ip)?;
+    let connecting = own.endpoint.connect_with(client, addr, &name.to_str())?;
+    let connection: Connection = tokio::select! {
+        connected = connecting => connected?,
+        _ = own.refusals.wait(0) => {
+            return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        }
+    };
+    let start = Start {
+        connection,
+        delivery,
+        windows: config.windows,
+        idle_timeout: config.idle_timeout,
+        max_streams,
+        bound: own.endpoint.local_addr()?,
+    };
+    Ok(QuicCarrier::dialled(start, own))
+}
+
+fn own_endpoint(peer: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<OwnEndpoint> {
+    let refusals = Arc::<Refusals>::default();
+    let socket = UdpSocket::connect(peer, local_ip, Arc::clone(&refusals))?;
+    let endpoint = Endpoint::new_with_abstract_socket(
+        EndpointConfig::default(),
+        None,
+        socket,
+        Arc::new(quinn::TokioRuntime),
+    )?;
+    Ok(OwnEndpoint {
+        endpoint,
+        refusals,
+        local_ip,
+    })
+}

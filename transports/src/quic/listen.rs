@@ -1,0 +1,246 @@
+//! Takes clients' connections and makes carriers of them.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{ConnectionError, Endpoint, EndpointConfig, ServerConfig};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
+
+use super::carrier::{QuicCarrier, Start};
+use super::settings::{STRANGER_STREAMS, Settings, varint};
+use super::shared::canonical;
+use super::socket::UdpSocket;
+use super::{QuicListenConfig, is_tls_failure};
+use crate::half_open::{Entry, HalfOpen};
+use crate::log_limit::LogLimit;
+use crate::{BindError, BoxFuture, Incoming, Listener, ListenerClosed, TransportKind};
+
+/// A bound address, and the task that accepts on it.
+pub(super) struct QuicListener {
+    local_addr: SocketAddr,
+    endpoint: Endpoint,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
+    accepting: AbortHandle,
+}
+
+impl QuicListener {
+    /// Binds `addr` and begins to accept.
+    pub(super) fn bind(addr: SocketAddr, config: Arc<QuicListenConfig>) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            transport: TransportKind::Quic,
+            addr,
+            source,
+        };
+        let tls = QuicServerConfig::try_from(config.tls.for_quic(&config.alpn))
+            .map_err(|e| failed(io::Error::other(e)))?;
+        let mut server = ServerConfig::with_crypto(Arc::new(tls));
+        server
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(MAX_BUFFERED)
+            .incoming_buffer_size_total(MAX_BUFFERED_IN_ALL);
+
+        let socket = UdpSocket::listen(addr).map_err(failed)?;
+        let endpoint = Endpoint::new_with_abstract_socket(
+            EndpointConfig::default(),
+            Some(server.clone()),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(failed)?;
+        let local_addr = endpoint.local_addr().map_err(failed)?;
+
+        let (ready, incoming) = mpsc::channel(MAX_READY);
+        let opener = Arc::new(Opener {
+            half_open: HalfOpen::new(config.limits),
+            refusals: LogLimit::default(),
+            local_addr,
+            config,
+            server,
+            ready,
+        });
+        let accepting = tokio::spawn(accept_all(endpoint.clone(), opener));
+        Ok(Self {
+            local_addr,
+            endpoint,
+            incoming: tokio::sync::Mutex::new(incoming),
+            accepting: accepting.abort_handle(),
+        })
+    }
+}
+
+impl Listener for QuicListener {
+    fn accept(&self) -> BoxFuture<'_, Result<Incoming, ListenerClosed>> {
+        Box::pin(async {
+            let mut incoming = self.incoming.lock().await;
+            incoming.recv().await.ok_or(ListenerClosed)
+        })
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+}
+
+impl Drop for QuicListener {
+    /// The connections that are open go on over the same socket; new ones are refused.
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.endpoint.set_server_config(None);
+    }
+}
+
+impl fmt::Debug for QuicListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicListener")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Accepts until the listener is dropped, which ends the connections that are being opened too.
+async fn accept_all(endpoint: Endpoint, opener: Arc<Opener>) {
+    let mut opening = JoinSet::new();
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => Arc::clone(&opener).receive(incoming, &mut opening),
+                None => return,
+            },
+            Some(outcome) = opening.join_next() => note_outcome(outcome),
+        }
+    }
+}
+
+fn note_outcome(outcome: Result<(), JoinError>) {
+    if outcome.is_err_and(|e| e.is_panic()) {
+        metrics::counter!("holdfast_task_panics_total").increment(1);
+        tracing::error!("a task that opened a connection has panicked; the others go on");
+    }
+}
+
+/// Makes carriers of what comes in.
+struct Opener {
+    config: Arc<QuicListenConfig>,
+    server: ServerConfig,
+    local_addr: SocketAddr,
+    half_open: Arc<HalfOpen>,
+    refusals: LogLimit,
+    ready: mpsc::Sender<Incoming>,
+}
+
+impl Opener {
+    /// Lets a connection in, or has its sender show first that the address is its own.
+    ///
+    /// While few are half-open nobody is asked for that, since it costs a round trip. With many,
+    /// addresses may be forged to fill the places, so none is given to an address that has not
+    /// been shown to be true.
+    fn receive(self: Arc<Self>, incoming: quinn::Incoming, opening: &mut JoinSet<()>) {
+        let is_crowded = self.half_open.n_taken().max(opening.len()) >= RETRY_FROM;
+        if is_crowded && !incoming.remote_address_validated() {
+            metrics::counter!("holdfast_quic_retries_total").increment(1);
+            // It cannot fail: who has not been validated may be asked.
+            let _ = incoming.retry();
+            return;
+        }
+        let entry = self.half_open.enter(incoming.remote_address().ip());
+        opening.spawn(self.open(incoming, entry));
+    }
+
+    /// Sees a connection from its first packet to the carrier that is handed out, or to its end.
+    async fn open(self: Arc<Self>, incoming: quinn::Incoming, entry: Entry) {
+        // Turned down while it waited for its place: dropping it tells the client.
+        let Some(place) = entry.place().await else {
+            return;
+        };
+        let deadline = Instant::now() + self.config.login_timeout;
+        let peer = canonical(incoming.remote_address());
+        let settings = Settings {
+            keepalive_interval: self.config.keepalive_interval,
+            idle_timeout: self.config.idle_timeout,
+            max_streams: STRANGER_STREAMS.min(varint(self.config.max_incoming_streams)),
+            windows: self.config.windows.of_stranger(),
+            congestion: &self.config.congestion,
+        };
+        let (transport, delivery) = settings.build();
+        let mut server = self.server.clone();
+        server.transport_config(Arc::new(transport));
+
+        let handshake = async { incoming.accept_with(Arc::new(server))?.await };
+        let outcome = match timeout_at(deadline, handshake).await {
+            Ok(outcome) => outcome.map_err(Refusal::Failed),
+            Err(_) => Err(Refusal::Silent),
+        };
+        let connection = match outcome {
+            Ok(connection) => connection,
+            Err(refusal) => return self.note_refusal(&refusal, peer),
+        };
+        let start = Start {
+            connection,
+            delivery,
+            windows: self.config.windows,
+            idle_timeout: self.config.idle_timeout,
+            max_streams: varint(self.config.max_incoming_streams),
+            bound: self.local_addr,
+        };
+        let incoming = Incoming {
+            carrier: QuicCarrier::accepted(start, Box::new(place)),
+            login_deadline: deadline.into_std(),
+        };
+        // When nobody takes carriers for so long, this one could not log in any more.
+        let _ = timeout_at(deadline, self.ready.send(incoming)).await;
+    }
+
+    fn note_refusal(&self, refusal: &Refusal, peer: SocketAddr) {
+        metrics::counter!("holdfast_rejected_total", "cause" => refusal.cause()).increment(1);
+        match refusal {
+            Refusal::Failed(error) if is_tls_failure(error) => {
+                if self.refusals.allows() {
+                    tracing::warn!("QUIC handshake with {peer}: {error}");
+                }
+            }
+            Refusal::Failed(error) => tracing::debug!(%peer, "connection ended at once: {error}"),
+            Refusal::Silent => tracing::debug!(%peer, "connection without a login in time"),
+        }
+    }
+}
+
+/// Why no carrier came of a connection.
+#[derive(Debug)]
+enum Refusal {
+    /// The handshake was not done in time.
+    Silent,
+    /// The handshake failed.
+    Failed(ConnectionError),
+}
+
+impl Refusal {
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Silent => "no login in time",
+            Self::Failed(error) if is_tls_failure(error) => "TLS handshake",
+            Self::Failed(_) => "ended early",
+        }
+    }
+}
+
+/// Half-open connections from which on a client has to show that its address is its own.
+const RETRY_FROM: usize = 50;
+
+/// First packets that wait to be looked at. Looking is quick, so these are a moment's worth; those
+/// beyond are refused.
+const MAX_INCOMING: usize = 2048;
+
+/// What a connection that waits for its place may send meanwhile: its first packets again.
+const MAX_BUFFERED: u64 = 16 * 1024;
+
+/// The same for all of them together.
+const MAX_BUFFERED_IN_ALL: u64 = 8 * 1024 * 1024;
+
+/// Carriers that are open and not yet taken. They hold their places meanwhile, so a few are enough
+/// to keep the taker busy.
+const MAX_READY: usize = 16;

@@ -1,0 +1,296 @@
+//! What a carrier, its streams and its tasks share.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quinn::{Connection, ConnectionError, SendStream, TransportErrorCode, VarInt};
+
+use super::delivery::Delivery;
+use super::settings::{MIN_SEND_WINDOW, Windows};
+use crate::CarrierError;
+use crate::ended::Ended;
+use crate::info::Admission;
+
+/// The state of one connection.
+pub(super) struct Shared {
+    pub(super) connection: Connection,
+    pub(super) ended: Ended,
+    delivery: Arc<Delivery>,
+    windows: Windows,
+    idle_timeout: Duration,
+    is_admitted: AtomicBool,
+    admission: Mutex<Option<Box<dyn Admission>>>,
+    n_streams: AtomicUsize,
+    is_draining: AtomicBool,
+    peer_drains: AtomicBool,
+    /// This side has closed the carrier; what was written is still being sent.
+    is_closing: AtomicBool,
+    /// Sending halves of dropped streams, kept from ending in good order.
+    broken_off: Mutex<Vec<SendStream>>,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    receive_window: Mutex<u64>,
+}
+
+impl Shared {
+    /// `admission` is there for a stranger.
+    pub(super) fn new(
+        connection: Connection,
+        delivery: Arc<Delivery>,
+        windows: Windows,
+        idle_timeout: Duration,
+        admission: Option<Box<dyn Admission>>,
+    ) -> Self {
+        let receive_window = match admission {
+            Some(_) => windows.of_stranger().connection,
+            None => windows.connection,
+        };
+        Self {
+            connection,
+            ended: Ended::default(),
+            delivery,
+            windows,
+            idle_timeout,
+            is_admitted: AtomicBool::new(admission.is_none()),
+            admission: Mutex::new(admission),
+            n_streams: AtomicUsize::new(0),
+            is_draining: AtomicBool::new(false),
+            peer_drains: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            broken_off: Mutex::default(),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            receive_window: Mutex::new(receive_window),
+        }
+    }
+
+    /// Waits for the end of the connection and notes the reason.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let error = self.connection.closed().await;
+        self.ended.set(self.reason(error));
+        self.broken_off.lock().clear();
+        self.admission.lock().take();
+    }
+
+    /// Lifts the bounds for strangers. Says whether they were there.
+    pub(super) fn admit(&self, max_streams: VarInt) -> bool {
+        if self.is_admitted.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        if let Some(admission) = &*self.admission.lock() {
+            admission.admit();
+        }
+        self.connection.set_max_concurrent_bi_streams(max_streams);
+        self.fit_receive_window();
+        self.fit_send_window();
+        true
+    }
+
+    /// Counts a stream. False when the carrier takes no new ones.
+    pub(super) fn begin_stream(&self) -> bool {
+        // Counted before the look, as `drain` looks at the count after its mark is set.
+        self.n_streams.fetch_add(1, Ordering::SeqCst);
+        if self.is_draining() {
+            self.n_streams.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        self.fit_receive_window();
+        true
+    }
+
+    pub(super) fn end_stream(self: &Arc<Self>) {
+        if self.n_streams.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_draining() {
+            self.close(LINGER_TIMEOUT);
+        }
+    }
+
+    pub(super) fn drain(self: &Arc<Self>) {
+        self.is_draining.store(true, Ordering::SeqCst);
+        if self.n_streams.load(Ordering::SeqCst) == 0 {
+            self.close(LINGER_TIMEOUT);
+        }
+    }
+
+    /// Ends the carrier. What was written is sent for as long as `within`.
+    pub(super) fn close(self: &Arc<Self>, within: Duration) {
+        if !self.ended.set(CarrierError::ClosedHere) {
+            return;
+        }
+        self.is_closing.store(true, Ordering::Release);
+        // Outside a runtime there is nothing that could wait.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return self.close_now();
+        };
+        let shared = Arc::clone(self);
+        runtime.spawn(async move {
+            let delivered = shared.delivery.wait(&shared.connection);
+            let _ = tokio::time::timeout(within, delivered).await;
+            shared.close_now();
+        });
+    }
+
+    /// Gives the connection up, since there is no use in sending.
+    pub(super) fn abandon(&self, reason: CarrierError) {
+        self.ended.set(reason);
+        self.close_now();
+    }
+
+    fn close_now(&self) {
+        // The end of a session over QUIC in frp.
+        self.connection.close(VarInt::from_u32(0), b"");
+    }
+
+    pub(super) fn keep_until_closed(&self, send: SendStream) {
+        let mut broken_off = self.broken_off.lock();
+        if self.connection.close_reason().is_none() {
+            broken_off.push(send);
+        }
+    }
+
+    pub(super) fn note_peer_drains(&self) {
+        self.peer_drains.store(true, Ordering::Relaxed);
+    }
+
+    /// Why no stream can be opened at the moment, if so.
+    pub(super) fn refusal(&self) -> Option<CarrierError> {
+        if let Some(reason) = self.ended.get() {
+            return Some(reason.clone());
+        }
+        if self.is_draining() {
+            return Some(CarrierError::NoStream("the carrier is being left"));
+        }
+        if self.peer_drains.load(Ordering::Relaxed) {
+            return Some(CarrierError::NoStream("the peer is leaving the carrier"));
+        }
+        None
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn n_streams(&self) -> usize {
+        self.n_streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes_received(&self) -> u64 {
+        self.bytes_received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_sent(&self, n: usize) {
+        let before = self.bytes_sent.fetch_add(n as u64, Ordering::Relaxed);
+        if before / FIT_EVERY != (before + n as u64) / FIT_EVERY {
+            self.fit_send_window();
+        }
+    }
+
+    pub(super) fn note_received(&self, n: usize) {
+        self.bytes_received.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn peer_addr(&self) -> SocketAddr {
+        canonical(self.connection.remote_address())
+    }
+
+    /// The end of the carrier as an error of one of its streams.
+    pub(super) fn gone(&self) -> io::Error {
+        let reason = self.ended.get().cloned();
+        let reason = reason.unwrap_or(CarrierError::ClosedHere);
+        io::Error::new(io::ErrorKind::ConnectionAborted, reason)
+    }
+
+    /// The same, when the connection itself tells of its end first.
+    pub(super) fn lost(&self, error: ConnectionError) -> io::Error {
+        self.ended_by(error);
+        self.gone()
+    }
+
+    /// Notes the end of the connection and returns the reason for the carrier's.
+    pub(super) fn ended_by(&self, error: ConnectionError) -> CarrierError {
+        let reason = self.reason(error);
+        self.ended.set(reason.clone());
+        self.ended.get().cloned().unwrap_or(reason)
+    }
+
+    fn reason(&self, error: ConnectionError) -> CarrierError {
+        match error {
+            ConnectionError::LocallyClosed => CarrierError::ClosedHere,
+            ConnectionError::TimedOut => CarrierError::Silent(self.idle_timeout),
+            ConnectionError::TransportError(error) => CarrierError::Protocol(error.to_string()),
+            ConnectionError::ApplicationClosed(close) if close.error_code.into_inner() == 0 => {
+                CarrierError::ClosedByPeer
+            }
+            ConnectionError::ConnectionClosed(close)
+                if close.error_code == TransportErrorCode::NO_ERROR =>
+            {
+                CarrierError::ClosedByPeer
+            }
+            error => CarrierError::Lost(error.to_string()),
+        }
+    }
+
+    /// Has the peer send as much as its streams may.
+    ///
+    /// A stream that nobody reads keeps its part of the connection's window, and enough of them
+    /// would stop all others. So the window grows with the number of streams, up to a bound on
+    /// what one peer may have here unread.
+    fn fit_receive_window(&self) {
+        if !self.is_admitted.load(Ordering::Acquire) {
+            return;
+        }
+        let n_streams = self.n_streams() as u64;
+        let wanted = self.windows.stream.saturating_mul(n_streams + 1);
+        let wanted = wanted.clamp(self.windows.connection, self.windows.max_connection());
+        let mut window = self.receive_window.lock();
+        if wanted <= *window {
+            return;
+        }
+        // In steps, since every change is a frame.
+        *window = wanted
+            .max(window.saturating_mul(2))
+            .min(self.windows.max_connection());
+        self.connection
+            .set_receive_window(VarInt::from_u64(*window).unwrap_or(VarInt::MAX));
+    }
+
+    /// Keeps what waits for sending near to what the path takes.
+    ///
+    /// More would only wait here instead of in the sender's own buffers: memory, and time until an
+    /// interactive stream finds room.
+    fn fit_send_window(&self) {
+        if !self.is_admitted.load(Ordering::Acquire) {
+            return;
+        }
+        let congestion_window = self.connection.stats().path.cwnd;
+        let window = congestion_window.saturating_mul(2) + MIN_SEND_WINDOW;
+        self.connection
+            .set_send_window(window.min(self.windows.send));
+    }
+}
+
+/// An IPv4 address as such, also on a socket for both families.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// How long a closed carrier goes on sending: the contract's second.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a carrier that has been left goes on sending what its streams have written: as long as
+/// a stream of another transport.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How many bytes are sent between two looks at the congestion window.
+const FIT_EVERY: u64 = 128 * 1024;

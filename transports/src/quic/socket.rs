@@ -1,0 +1,224 @@
+//! UDP sockets that outlive errors.
+//!
+//! quinn's own gives up on nothing either, but says nothing. Ours tells of the one error that means
+//! something: the peer's host has refused a packet (ICMP port unreachable), which Linux reports on
+//! connected sockets only, so that of a client is connected.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::sync::Notify;
+
+/// How often the peer's host has refused a packet.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    n: AtomicU64,
+    changed: Notify,
+}
+
+impl Refusals {
+    /// Waits until there are more than `n_seen`, and returns how many.
+    pub(super) async fn wait(&self, n_seen: u64) -> u64 {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let n = self.n.load(Ordering::Acquire);
+            if n > n_seen {
+                return n;
+            }
+            changed.await;
+        }
+    }
+
+    fn note(&self) {
+        self.n.fetch_add(1, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+}
+
+/// A bound UDP socket, for quinn.
+#[derive(Debug)]
+pub(super) struct UdpSocket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    refusals: Arc<Refusals>,
+}
+
+impl UdpSocket {
+    /// Binds a server's socket. As in Go, `0.0.0.0` and `::` both mean every address of either
+    /// family; on a host without IPv6 `0.0.0.0` means what it says.
+    pub(super) fn listen(addr: SocketAddr) -> io::Result<Arc<Self>> {
+        if addr.ip() != Ipv4Addr::UNSPECIFIED {
+            return Self::listen_on(addr);
+        }
+        let dual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
+        match Self::listen_on(dual) {
+            Err(e) if is_without_ipv6(&e) => Self::listen_on(addr),
+            outcome => outcome,
+        }
+    }
+
+    fn listen_on(addr: SocketAddr) -> io::Result<Arc<Self>> {
+        let socket = new_socket(addr)?;
+        if addr.ip() == Ipv6Addr::UNSPECIFIED {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&addr.into())?;
+        Self::wrap(socket, Arc::default())
+    }
+
+    /// Makes a client's socket, connected to `peer`.
+    pub(super) fn connect(
+        peer: SocketAddr,
+        local_ip: Option<IpAddr>,
+        refusals: Arc<Refusals>,
+    ) -> io::Result<Arc<Self>> {
+        let socket = new_socket(peer)?;
+        let local_ip = local_ip.unwrap_or(match peer {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        });
+        socket.bind(&SocketAddr::new(local_ip, 0).into())?;
+        socket.connect(&peer.into())?;
+        Self::wrap(socket, refusals)
+    }
+
+    fn wrap(socket: Socket, refusals: Arc<Refusals>) -> io::Result<Arc<Self>> {
+        let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&io).into())?;
+        Ok(Arc::new(Self {
+            io,
+            state,
+            refusals,
+        }))
+    }
+
+    fn note_error(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            self.refusals.note();
+        } else {
+            tracing::trace!(%error, "UDP socket");
+        }
+    }
+}
+
+impl AsyncUdpSocket for UdpSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller {
+            socket: self,
+            writable: None,
+        })
+    }
+
+    /// A packet that cannot be sent is as good as lost on the way: `Ok`.
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        for _ in 0..SEND_ATTEMPTS {
+            let sent = self.io.try_io(Interest::WRITABLE, || {
+                self.state.try_send((&self.io).into(), transmit)
+            });
+            match sent {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
+                // It is about an earlier packet; this one has not been sent yet.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => self.note_error(&e),
+                Err(e) => {
+                    self.note_error(&e);
+                    return Ok(());
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), bufs, meta)
+            });
+            match received {
+                Ok(n) => return Poll::Ready(Ok(n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => self.note_error(&e),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.state.gro_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+}
+
+/// Waits until one socket can send, for one connection.
+struct Poller {
+    socket: Arc<UdpSocket>,
+    writable: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = Arc::clone(&self.socket);
+        let writable = self
+            .writable
+            .get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+        let outcome = ready!(writable.as_mut().poll(cx));
+        self.writable = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
+
+fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    // Linux gives what it allows (net.core.rmem_max), without an error.
+    let _ = socket.set_recv_buffer_size(BUFFER_LEN);
+    let _ = socket.set_send_buffer_size(BUFFER_LEN);
+    Ok(socket)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
+    )
+}
+
+/// Socket buffers: 30 ms at 1 Gbit/s, which is how long a busy host may not get to reading. What
+/// quic-go asks for is 7 MB.
+const BUFFER_LEN: usize = 4 * 1024 * 1024;
+
+/// An error about an earlier packet is reported in place of sending; there is one at a time.
+const SEND_ATTEMPTS: usize = 2;
