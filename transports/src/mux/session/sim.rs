@@ -23,7 +23,7 @@ use rand::{RngExt, SeedableRng};
 use crate::mux::batch::Batch;
 use crate::mux::{MuxConfig, Role};
 
-use super::tests::written;
+use super::tests::harness::written;
 use super::{BACKLOG, GROWTH_MAX, Phase, Session};
 
 /// Runs of the test. Each is a few thousand steps at most.
