@@ -1,12 +1,13 @@
 //! Copies between a user's connection and a service's, both ways at once.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 use transports::BoxStream;
 
@@ -35,12 +36,15 @@ pub struct Traffic {
 /// How long a connection may stay half-closed without a byte: yamux's `StreamCloseTimeout` in frp.
 pub const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
 
-/// Read at once. Big enough that system calls and frames are few, small enough that many busy
-/// connections fit in memory.
-const CHUNK_LEN: usize = 128 * 1024;
+/// Held at once in each direction. Big enough that system calls and frames are few, small enough
+/// that many busy connections fit in memory.
+const MAX_HELD: usize = 128 * 1024;
 
-/// Chunks in a row before other tasks get a turn.
-const MAX_CHUNKS_PER_POLL: usize = 8;
+/// Chunks held at once: a carrier's frames may be small.
+const MAX_CHUNKS: usize = 16;
+
+/// Rounds of reading and writing before other tasks get a turn.
+const MAX_ROUNDS_PER_POLL: usize = 8;
 
 /// Carries bytes both ways until both directions have ended (see [`HalfClose`]) or one fails.
 /// Both streams are closed on return.
@@ -50,13 +54,27 @@ pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) ->
     let mut idle: Option<(Pin<Box<tokio::time::Sleep>>, u64)> = None;
 
     let result = poll_fn(|cx| {
-        let there = a_to_b.poll_copy(cx, &mut a, &mut b)?;
-        let back = b_to_a.poll_copy(cx, &mut b, &mut a)?;
+        // With a Go peer, nothing more is read once one direction has ended.
+        let is_ending = half_close == HalfClose::EndBoth && (a_to_b.is_done() || b_to_a.is_done());
+        let (there, back) = if is_ending {
+            (
+                a_to_b.poll_deliver(cx, &mut b)?,
+                b_to_a.poll_deliver(cx, &mut a)?,
+            )
+        } else {
+            (
+                a_to_b.poll_copy(cx, &mut a, &mut b)?,
+                b_to_a.poll_copy(cx, &mut b, &mut a)?,
+            )
+        };
         match (there.is_ready(), back.is_ready(), half_close) {
             (true, true, _) => return Poll::Ready(Ok(())),
             (false, false, _) => return Poll::Pending,
-            (true, false, HalfClose::EndBoth) => return b_to_a.poll_deliver(cx, &mut a),
-            (false, true, HalfClose::EndBoth) => return a_to_b.poll_deliver(cx, &mut b),
+            (_, _, HalfClose::EndBoth) if is_ending => return Poll::Pending,
+            (_, _, HalfClose::EndBoth) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             (_, _, HalfClose::Keep) => {}
         }
         let carried = a_to_b.n_bytes + b_to_a.n_bytes;
@@ -85,7 +103,8 @@ pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) ->
 #[derive(Default)]
 struct Direction {
     /// Read, and not yet written in full.
-    chunk: Bytes,
+    chunks: VecDeque<Bytes>,
+    n_held: usize,
     n_bytes: u64,
     needs_flush: bool,
     state: State,
@@ -95,8 +114,8 @@ struct Direction {
 enum State {
     #[default]
     Copying,
-    /// The source has ended; the sending half of the target is being closed.
-    ShuttingDown,
+    /// The source has ended; what is held is delivered, then the target's sending half is closed.
+    Delivering,
     Done,
 }
 
@@ -108,66 +127,143 @@ impl Direction {
         source: &mut BoxStream,
         target: &mut BoxStream,
     ) -> io::Result<Poll<()>> {
-        for _ in 0..MAX_CHUNKS_PER_POLL {
+        for _ in 0..MAX_ROUNDS_PER_POLL {
             match self.state {
                 State::Done => return Ok(Poll::Ready(())),
-                State::ShuttingDown => match Pin::new(&mut **target).poll_shutdown(cx) {
-                    Poll::Pending => return Ok(Poll::Pending),
-                    Poll::Ready(result) => {
-                        result?;
-                        self.state = State::Done;
-                        return Ok(Poll::Ready(()));
-                    }
-                },
+                State::Delivering => return self.poll_deliver(cx, target),
                 State::Copying => {}
             }
+            let is_source_empty = self.poll_gather(cx, source)?.is_pending();
             if self.poll_write(cx, target)?.is_pending() {
                 return Ok(Poll::Pending);
             }
-            match Pin::new(&mut **source).poll_read_chunk(cx, CHUNK_LEN) {
-                Poll::Ready(chunk) => {
-                    self.chunk = chunk?;
-                    if self.chunk.is_empty() {
-                        self.state = State::ShuttingDown;
-                    }
+            if is_source_empty {
+                // Nothing more for the moment: whatever the target has buffered goes out now, and
+                // an idle connection holds no memory.
+                self.chunks = VecDeque::new();
+                if self.needs_flush && Pin::new(&mut **target).poll_flush(cx)?.is_ready() {
+                    self.needs_flush = false;
                 }
-                Poll::Pending => {
-                    // Nothing more for the moment: whatever the target has buffered goes out now.
-                    if self.needs_flush && Pin::new(&mut **target).poll_flush(cx)?.is_ready() {
-                        self.needs_flush = false;
-                    }
-                    return Ok(Poll::Pending);
-                }
+                return Ok(Poll::Pending);
             }
         }
         cx.waker().wake_by_ref();
         Ok(Poll::Pending)
     }
 
-    /// Writes the chunk in hand to its end.
-    fn poll_write(&mut self, cx: &mut Context<'_>, target: &mut BoxStream) -> io::Result<Poll<()>> {
-        while !self.chunk.is_empty() {
-            let before = self.chunk.len();
-            match Pin::new(&mut **target).poll_write_chunk(cx, &mut self.chunk) {
+    /// Reads what is there, within bounds. Pending when the source has no more for now.
+    fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut BoxStream,
+    ) -> io::Result<Poll<()>> {
+        while self.n_held < MAX_HELD && self.chunks.len() < MAX_CHUNKS {
+            let wanted = MAX_HELD - self.n_held;
+            let chunk = match Pin::new(&mut **source).poll_read_chunk(cx, wanted) {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(result) => result?,
+                Poll::Ready(chunk) => chunk?,
+            };
+            if chunk.is_empty() {
+                self.state = State::Delivering;
+                break;
             }
-            self.n_bytes += (before - self.chunk.len()) as u64;
-            self.needs_flush = true;
+            self.n_held += chunk.len();
+            self.chunks.push_back(chunk);
         }
         Ok(Poll::Ready(()))
     }
 
-    /// Delivers what was read before the other direction ended, and closes the target.
+    /// Writes what is held to its end: a socket takes many small frames in one call, a carrier
+    /// takes each without copying.
+    fn poll_write(&mut self, cx: &mut Context<'_>, target: &mut BoxStream) -> io::Result<Poll<()>> {
+        while !self.chunks.is_empty() {
+            let written = if self.chunks.len() > 1 && target.is_write_vectored() {
+                self.poll_write_many(cx, target)
+            } else {
+                self.poll_write_one(cx, target)
+            };
+            match written {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => self.note_written(written?),
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn poll_write_one(
+        &mut self,
+        cx: &mut Context<'_>,
+        target: &mut BoxStream,
+    ) -> Poll<io::Result<usize>> {
+        let Some(first) = self.chunks.front_mut() else {
+            return Poll::Ready(Ok(0));
+        };
+        let before = first.len();
+        ready!(Pin::new(&mut **target).poll_write_chunk(cx, first))?;
+        let written = before - first.len();
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        target: &mut BoxStream,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); MAX_CHUNKS];
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            *slice = IoSlice::new(chunk);
+        }
+        let slices = &slices[..self.chunks.len().min(MAX_CHUNKS)];
+        let written = ready!(Pin::new(&mut **target).poll_write_vectored(cx, slices))?;
+        self.drop_front(written);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Delivers what was read and closes the target's sending half.
     fn poll_deliver(
         &mut self,
         cx: &mut Context<'_>,
         target: &mut BoxStream,
-    ) -> Poll<io::Result<()>> {
-        if self.poll_write(cx, target)?.is_pending() {
-            return Poll::Pending;
+    ) -> io::Result<Poll<()>> {
+        if self.state == State::Done {
+            return Ok(Poll::Ready(()));
         }
-        Pin::new(&mut **target).poll_shutdown(cx)
+        if self.poll_write(cx, target)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        match Pin::new(&mut **target).poll_shutdown(cx) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(result) => {
+                result?;
+                self.state = State::Done;
+                Ok(Poll::Ready(()))
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn drop_front(&mut self, mut n: usize) {
+        while let Some(first) = self.chunks.front_mut() {
+            if n < first.len() {
+                first.advance(n);
+                return;
+            }
+            n -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+
+    fn note_written(&mut self, n: usize) {
+        self.n_held -= n;
+        self.n_bytes += n as u64;
+        self.needs_flush = true;
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -206,9 +206,15 @@ enum Progress {
 fn take_plaintext(tls: &mut Connection, out: &mut ReadBuf<'_>) -> io::Result<bool> {
     let n_before = out.filled().len();
     while out.remaining() > 0 {
-        match tls.reader().read(out.initialize_unfilled()) {
-            Ok(0) => return Ok(true),
-            Ok(n) => out.advance(n),
+        let mut reader = tls.reader();
+        // Borrowed and not `read`, which would have `out` filled with zeros first.
+        match reader.fill_buf() {
+            Ok([]) => return Ok(true),
+            Ok(chunk) => {
+                let n = chunk.len().min(out.remaining());
+                out.put_slice(&chunk[..n]);
+                reader.consume(n);
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             // Before an error is reported, what came ahead of it is delivered.
             Err(_) if out.filled().len() > n_before => return Ok(false),
