@@ -18,6 +18,7 @@ mod session;
 mod shared;
 mod stream;
 mod stream_state;
+mod turn;
 mod window;
 
 use std::fmt;

@@ -23,6 +23,7 @@ use crate::{CarrierError, Class};
 use super::health::Health;
 use super::seen_ids::SeenIds;
 use super::stream_state::{Reset, StreamState};
+use super::turn::Turn;
 use super::{MuxConfig, Role};
 
 pub(crate) use fuzz::fuzz;
@@ -96,6 +97,7 @@ pub(super) struct Session {
     /// Deadlines of dropped streams.
     lingering: BTreeSet<(Instant, u32)>,
     effects: Effects,
+    turn: Turn,
     bytes_sent: u64,
     bytes_received: u64,
 }
@@ -167,6 +169,7 @@ impl Session {
             go_away: None,
             lingering: BTreeSet::new(),
             effects: Effects::default(),
+            turn: Turn::new(now),
             bytes_sent: 0,
             bytes_received: 0,
         }

@@ -11,9 +11,6 @@ use super::{GROWTH_MAX, N_CLASSES, Phase, Session};
 /// what comes after it, however urgent, does not wait long.
 pub(super) const BATCH_LEN: usize = 128 * 1024;
 
-/// What one of several streams of a class sends before it is the next one's turn.
-pub(super) const QUANTUM: usize = 16 * 1024;
-
 /// What a more urgent class may take of a batch while a less urgent one waits, so that the latter
 /// is never shut out.
 const URGENT_LEN: usize = BATCH_LEN / 4 * 3;
@@ -162,6 +159,7 @@ impl Session {
     }
 
     fn send_data(&mut self, batch: &mut Batch, now: Instant) {
+        let turn_len = self.turn.len(self.bytes_sent, now);
         for class in 0..N_CLASSES {
             let is_last = self.data_queues[class + 1..]
                 .iter()
@@ -175,7 +173,7 @@ impl Session {
                 let len_max = if is_alone {
                     len_max
                 } else {
-                    len_max.min(QUANTUM)
+                    len_max.min(turn_len)
                 };
                 self.send_data_of(id, len_max, batch, now);
             }

@@ -16,8 +16,9 @@ use crate::mux::window::INITIAL_WINDOW;
 use crate::mux::{MuxConfig, Role};
 use crate::{CarrierError, Class};
 
-use super::outbound::{BATCH_LEN, QUANTUM};
+use super::outbound::BATCH_LEN;
 use super::*;
+use crate::mux::turn::TURN_LEN_MIN;
 use harness::{Count, Test, data_len, fin, frame, syn};
 
 #[test]
@@ -378,11 +379,11 @@ fn bulk_streams_take_turns_and_a_lone_one_sends_large_frames() {
     let sent = session.transmit();
     assert_eq!(
         sent[0],
-        frame(Kind::Data, 0, ids[0], u32::try_from(QUANTUM).unwrap())
+        frame(Kind::Data, 0, ids[0], u32::try_from(TURN_LEN_MIN).unwrap())
     );
     assert_eq!(
         sent[1],
-        frame(Kind::Data, 0, ids[1], u32::try_from(QUANTUM).unwrap())
+        frame(Kind::Data, 0, ids[1], u32::try_from(TURN_LEN_MIN).unwrap())
     );
     while !session.transmit().is_empty() {}
 
