@@ -39,7 +39,7 @@ macro_rules! keep {
 
 keep! {
     every_carrier: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
-    single_over_sockets, tcp_tls, tcp_tls_single;
+    single_over_sockets, tcp_tls, tcp_tls_single, quic;
     [
         bytes_arrive_in_order_both_ways_at_once,
         chunks_carry_the_same_bytes_as_reads_and_writes,
@@ -56,13 +56,12 @@ keep! {
         a_cut_path_is_an_error_at_both_ends,
         a_cancelled_accept_loses_no_stream,
         nobody_can_open_a_stream_on_a_closed_carrier,
-        datagrams_and_rebinding_say_that_they_are_not_supported,
         path_statistics_count_bytes,
     ]
 }
 
 keep! {
-    with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls;
+    with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls, quic;
     [
         streams_are_independent,
         both_ends_can_open_streams,
@@ -84,7 +83,7 @@ keep! {
 }
 
 keep! {
-    of_a_stranger: memory_stranger, mux_stranger, tcp_tls_stranger;
+    of_a_stranger: memory_stranger, mux_stranger, tcp_tls_stranger, quic_stranger;
     [
         a_stranger_gets_four_streams_and_an_admitted_peer_more,
         admitting_twice_does_nothing,
@@ -92,7 +91,7 @@ keep! {
 }
 
 keep! {
-    with_tls: tcp_tls, tcp_tls_single;
+    with_tls: tcp_tls, tcp_tls_single, quic;
     [with_tls_both_ends_have_the_same_keys]
 }
 
@@ -100,4 +99,18 @@ keep! {
     without_tls: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
     single_over_sockets;
     [without_tls_there_are_no_keys]
+}
+
+keep! {
+    with_datagrams: quic;
+    [
+        datagrams_arrive_whole_both_ways,
+        a_carrier_that_moves_keeps_its_streams,
+    ]
+}
+
+keep! {
+    without_datagrams: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
+    single_over_sockets, tcp_tls, tcp_tls_single;
+    [datagrams_and_rebinding_say_that_they_are_not_supported]
 }

@@ -224,7 +224,11 @@ pub async fn a_cut_path_is_an_error_at_both_ends(ends: Ends) {
     assert!(theirs.await.unwrap().is_err());
     for carrier in [ends.client, ends.server] {
         let reason = carrier.closed().await;
-        assert!(matches!(reason, CarrierError::Lost(_)), "{reason:?}");
+        // Over UDP a path that is cut looks like one on which nobody speaks.
+        assert!(
+            matches!(reason, CarrierError::Lost(_) | CarrierError::Silent(_)),
+            "{reason:?}"
+        );
         assert!(reason.is_carrier_lost());
     }
 }
@@ -445,8 +449,11 @@ pub async fn a_stranger_gets_four_streams_and_an_admitted_peer_more(ends: Ends) 
     for _ in 0..4 {
         streams.push(stream(&ends).await);
     }
-    let mut fifth = ends.client.open_stream().await.unwrap();
-    assert!(fifth.read_u8().await.is_err(), "refused");
+    // Where the server can say how many streams there may be, the fifth has to wait for more.
+    let fifth = tokio::time::timeout(Duration::from_millis(200), ends.client.open_stream());
+    if let Ok(fifth) = fifth.await {
+        assert!(fifth.unwrap().read_u8().await.is_err(), "refused");
+    }
 
     ends.server.admit();
     for _ in 0..20 {
@@ -467,9 +474,46 @@ pub async fn admitting_twice_does_nothing(ends: Ends) {
     assert_eq!(theirs.read_u8().await.unwrap(), b'a');
 }
 
+pub async fn datagrams_arrive_whole_both_ways(ends: Ends) {
+    for (from, to) in [(&ends.client, &ends.server), (&ends.server, &ends.client)] {
+        for len in [0, 1, 1_000] {
+            let sent = Bytes::from(numbered(len, 10));
+            from.send_datagram(sent.clone()).unwrap();
+            assert_eq!(to.recv_datagram().await, Ok(sent));
+        }
+        let too_long = Bytes::from(vec![0; 70_000]);
+        assert_eq!(from.send_datagram(too_long), Err(DatagramError::TooLong));
+    }
+    ends.client.close();
+    let closed = DatagramError::Carrier(CarrierError::ClosedHere);
+    let late = ends.client.send_datagram(Bytes::from_static(b"late"));
+    assert_eq!(late, Err(closed.clone()));
+    assert_eq!(ends.client.recv_datagram().await, Err(closed));
+}
+
+pub async fn a_carrier_that_moves_keeps_its_streams(ends: Ends) {
+    let (mut ours, mut theirs) = stream(&ends).await;
+    for n in 0..3 {
+        ours.write_all(&numbered(100_000, n)).await.unwrap();
+        let before = ends.client.local_addr().unwrap();
+        ends.client.rebind().await.unwrap();
+        assert_ne!(ends.client.local_addr().unwrap(), before);
+        let mut received = vec![0; 100_000];
+        theirs.read_exact(&mut received).await.unwrap();
+        assert!(received == numbered(100_000, n));
+        theirs.write_all(&[n]).await.unwrap();
+        assert_eq!(ours.read_u8().await.unwrap(), n);
+    }
+    assert!(matches!(
+        ends.server.rebind().await,
+        Err(RebindError::Unsupported)
+    ));
+}
+
 /// Opens a stream at the client and accepts it at the server.
 async fn stream(ends: &Ends) -> (BoxStream, BoxStream) {
-    let ours = ends.client.open_stream().await.unwrap();
+    let mut ours = ends.client.open_stream().await.unwrap();
+    ours.flush().await.unwrap();
     let theirs = ends.server.accept_stream().await.unwrap().unwrap();
     (ours, theirs)
 }

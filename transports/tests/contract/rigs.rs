@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use transports::info::{Admission, CarrierInfo};
 use transports::memory::MemoryTransport;
 use transports::mux::{MuxCarrier, MuxConfig, Role};
+use transports::quic::{QuicDialConfig, QuicListenConfig, QuicTransport, Windows};
 use transports::single::SingleCarrier;
 use transports::tcp::{TcpDialConfig, TcpListenConfig, TcpTransport};
 use transports::tls::{
@@ -153,6 +154,8 @@ async fn over_tcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -
     }
 }
 
+const SOCKET_BUFFER_LEN: usize = 64 * 1024;
+
 /// An address that leads to `server`, until it is cut: then both sides are reset.
 async fn cuttable_to(server: SocketAddr) -> (SocketAddr, Box<dyn FnOnce() + Send>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -161,6 +164,12 @@ async fn cuttable_to(server: SocketAddr) -> (SocketAddr, Box<dyn FnOnce() + Send
     tokio::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut server = TcpStream::connect(server).await.unwrap();
+        // Or else the system might take more than the promises send.
+        for socket in [&client, &server] {
+            let socket = socket2::SockRef::from(socket);
+            socket.set_recv_buffer_size(SOCKET_BUFFER_LEN).unwrap();
+            socket.set_send_buffer_size(SOCKET_BUFFER_LEN).unwrap();
+        }
         let copying = tokio::io::copy_bidirectional(&mut client, &mut server);
         tokio::select! {
             _ = copying => is_cut.close(),
@@ -172,6 +181,78 @@ async fn cuttable_to(server: SocketAddr) -> (SocketAddr, Box<dyn FnOnce() + Send
         }
     });
     (addr, Box::new(move || _ = cut.send(())))
+}
+
+pub async fn quic() -> Ends {
+    admitted(quic_stranger().await)
+}
+
+pub async fn quic_stranger() -> Ends {
+    // Smaller than what the promises send, and patient with a busy machine.
+    let windows = Windows {
+        stream: 1024 * 1024,
+        ..Windows::default()
+    };
+    let (client_tls, server_tls) = tls();
+    let listener = QuicTransport::listener(QuicListenConfig {
+        idle_timeout: QUIC_IDLE,
+        windows,
+        ..QuicListenConfig::new(server_tls, b"test")
+    });
+    let listener = listener
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .unwrap();
+    let (addr, cut) = cuttable_udp_to(listener.local_addr()).await;
+    let dialer = QuicTransport::dialer(QuicDialConfig {
+        idle_timeout: QUIC_IDLE,
+        windows,
+        ..QuicDialConfig::new(client_tls, b"test")
+    });
+    let server = Endpoint {
+        host: addr.ip().to_string(),
+        port: addr.port(),
+    };
+    let client = dialer.dial(&server).await.unwrap();
+    let server = listener.accept().await.unwrap().carrier;
+    Ends {
+        client,
+        server,
+        cut,
+        _listener: Some(listener),
+    }
+}
+
+/// After this long without a packet a QUIC carrier is given up.
+const QUIC_IDLE: Duration = Duration::from_secs(5);
+
+/// An address that leads to `server` over UDP, until it is cut: then nothing arrives any more.
+/// The server sees one address, whatever becomes of the client's.
+async fn cuttable_udp_to(server: SocketAddr) -> (SocketAddr, Box<dyn FnOnce() + Send>) {
+    let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for socket in [&near, &far] {
+        let socket = socket2::SockRef::from(socket);
+        socket.set_recv_buffer_size(4 * 1024 * 1024).unwrap();
+    }
+    far.connect(server).await.unwrap();
+    let addr = near.local_addr().unwrap();
+    let forwarding = tokio::spawn(async move {
+        let mut client = None;
+        let (mut up, mut down) = ([0; 2048], [0; 2048]);
+        loop {
+            tokio::select! {
+                received = near.recv_from(&mut up) => if let Ok((len, from)) = received {
+                    client = Some(from);
+                    far.send(&up[..len]).await.ok();
+                },
+                received = far.recv(&mut down) => if let (Ok(len), Some(client)) = (received, client) {
+                    near.send_to(&down[..len], client).await.ok();
+                },
+            }
+        }
+    });
+    (addr, Box::new(move || forwarding.abort()))
 }
 
 async fn in_memory(transport: MemoryTransport) -> Ends {
