@@ -13,11 +13,12 @@ use frp_core::config::{
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, InitError, LogOptions};
+use frp_core::web;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::admin::{self, Admin, ConfigFile};
+use crate::admin::{Admin, ConfigFile};
 use crate::admin_client::{AdminClient, AdminError};
 use crate::cli::{self, AdminFlags, Cli, Command, GlobalFlags};
 use crate::client::Client;
@@ -255,7 +256,7 @@ async fn run_service(
     if web_server.port == 0 {
         return client.run().await.map_err(|error| text(&error));
     }
-    let listener = admin::bind(&web_server)
+    let listener = web::listen(&web_server)
         .await
         .map_err(|error| text(&error))?;
     if let Ok(addr) = listener.local_addr() {

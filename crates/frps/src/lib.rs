@@ -1,10 +1,10 @@
 //! The public side of a tunnel: accepts clients and publishes their services.
 //!
-//! [`server`] accepts carriers and reads the first message of each stream. [`login`] turns a login
-//! into a [`session`], which [`registry`] knows by its run id and [`control`] serves until it ends.
-//! [`conns`] brings work streams to their session's [`work_pool`] and visitors to their proxy.
-//! [`proxy`] publishes services; [`ports`] and [`catalog`] see to it that a port and a name belong
-//! to one proxy only. [`clients`] and [`stats`] remember what the API in [`admin`] shows.
+//! `server` accepts carriers and reads the first message of each stream. `login` turns a login
+//! into a `session`, which `registry` knows by its run id and `control` serves until it ends.
+//! `conns` brings work streams to their session's `work_pool` and visitors to their proxy.
+//! `proxy` publishes services; `ports` and `catalog` see to it that a port and a name belong
+//! to one proxy only. `clients` and `stats` remember what the API in `admin` shows.
 
 mod admin;
 mod auth;

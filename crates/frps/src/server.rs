@@ -422,7 +422,7 @@ fn first_message_cause(error: &ConnError) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken, or not allowed.
-    #[error("create server listener error, listen tcp {0}: {text}", text = net::bind_error_text(.1))]
+    #[error("create server listener error, listen tcp {0}: {}", net::bind_error_text(.1))]
     Listen(String, io::Error),
     /// An address in the configuration is none.
     #[error("cannot resolve {0}: {1}")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::{LoadOptions, WebServerConfig};
-use frpc::admin::{self, Admin, ConfigFile};
+use frpc::admin::{Admin, ConfigFile};
 use frpc::admin_client::AdminClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,7 +32,7 @@ impl Api {
             password: password.into(),
             ..WebServerConfig::default()
         };
-        let listener = admin::bind(&config).await.unwrap();
+        let listener = frp_core::web::listen(&config).await.unwrap();
         config.port = listener.local_addr().unwrap().port();
         let options = LoadOptions {
             env: false,

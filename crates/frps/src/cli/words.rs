@@ -1,0 +1,104 @@
+//! What differs between clap and frp's parser: how flags may be written, and what errors read like.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{EarlyExit, command};
+
+/// `--bind_addr=x_y` is `--bind-addr=x_y`.
+pub(super) fn normalise(arg: OsString) -> OsString {
+    let Some(flag) = arg.to_str().and_then(|text| text.strip_prefix("--")) else {
+        return arg;
+    };
+    let (name, value) = match flag.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (flag, None),
+    };
+    // A value that merely starts with two hyphens is left alone unless it looks like a flag.
+    if !name.contains('_')
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    {
+        return arg;
+    }
+    let name = name.replace('_', "-");
+    match value {
+        Some(value) => format!("--{name}={value}").into(),
+        None => format!("--{name}").into(),
+    }
+}
+
+/// Says what clap found in frp's words.
+pub(super) fn explain(error: &clap::Error) -> EarlyExit {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let flag = || context(ContextKind::InvalidArg).unwrap_or_default();
+    let text = match error.kind() {
+        ErrorKind::DisplayHelp => {
+            let stdout = error.render().to_string();
+            return EarlyExit {
+                stdout,
+                stderr: String::new(),
+                code: 0,
+            };
+        }
+        ErrorKind::InvalidSubcommand => {
+            return unknown_command(&context(ContextKind::InvalidSubcommand).unwrap_or_default());
+        }
+        ErrorKind::UnknownArgument => match flag() {
+            flag if flag.starts_with("--") => format!("unknown flag: {flag}"),
+            flag => match flag.strip_prefix('-') {
+                Some(short) => format!("unknown shorthand flag: '{short}' in -{short}"),
+                None => return unknown_command(&flag),
+            },
+        },
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let flag = flag();
+            let name = flag.split_whitespace().next().unwrap_or_default();
+            match context(ContextKind::InvalidValue).filter(|value| !value.is_empty()) {
+                None => format!("flag needs an argument: {name}"),
+                Some(value) => {
+                    let cause = std::error::Error::source(error)
+                        .map_or_else(|| "invalid value".to_owned(), ToString::to_string);
+                    format!("invalid argument \"{value}\" for \"{name}\" flag: {cause}")
+                }
+            }
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default();
+            first.strip_prefix("error: ").unwrap_or(first).to_owned()
+        }
+    };
+    let stderr = format!("Error: {text}\n{}\n", command().render_help());
+    EarlyExit {
+        stdout: String::new(),
+        stderr,
+        code: 1,
+    }
+}
+
+fn unknown_command(word: &str) -> EarlyExit {
+    let stderr =
+        format!("Error: unknown command \"{word}\" for \"frps\"\nRun 'frps --help' for usage.\n");
+    EarlyExit {
+        stdout: String::new(),
+        stderr,
+        code: 1,
+    }
+}
+
+/// A switch's value, in the forms Go accepts.
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!(
+            "strconv.ParseBool: parsing \"{text}\": invalid syntax"
+        )),
+    }
+}
