@@ -32,7 +32,7 @@ use tracing::{debug, info, trace, warn};
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clients::Clients;
-use crate::net;
+use crate::net::{self, bind_error_text};
 use crate::ports::PortManager;
 use crate::proxy::Visitors;
 use crate::registry::Registry;
@@ -88,7 +88,10 @@ impl Server {
         let listener = transport
             .bind(SocketAddr::new(ip, config.bind_port))
             .await
-            .map_err(|error| StartError::Listen(address.clone(), error.source))?;
+            .map_err(|error| StartError::Listen {
+                address: address.clone(),
+                source: error.source,
+            })?;
         let web = config.web_server.clone();
         let web_listener = if web.port > 0 {
             Some(web::listen(&web).await?)
@@ -422,8 +425,16 @@ fn first_message_cause(error: &ConnError) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken, or not allowed.
-    #[error("create server listener error, listen tcp {0}: {}", net::bind_error_text(.1))]
-    Listen(String, io::Error),
+    #[error(
+        "create server listener error, listen tcp {address}: {}",
+        bind_error_text(source)
+    )]
+    Listen {
+        /// As the configuration has it.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An address in the configuration is none.
     #[error("cannot resolve {0}: {1}")]
     Address(String, io::Error),
