@@ -53,7 +53,7 @@ impl Drop for SayOnPanic {
 
 #[test]
 fn what_is_written_is_read_on_any_link() {
-    for_seeds(1500, |seed| {
+    for_seeds(4000, |seed| {
         let mut random = Random::new(seed);
         let profile = Profile::random(&mut random);
         let mut pair = Pair::new(profile, random.next());
@@ -68,7 +68,7 @@ fn what_is_written_is_read_on_any_link() {
 
 #[test]
 fn any_configuration_delivers() {
-    for_seeds(500, |seed| {
+    for_seeds(1500, |seed| {
         let mut random = Random::new(seed);
         let profile = Profile::random(&mut random);
         let mut config = || Config {
@@ -178,6 +178,63 @@ fn an_outage_ends_within_seconds() {
         let took = pair.run(60 * SEC);
         assert!(took < 5 * SEC, "{took:?} after the outage");
     });
+}
+
+#[test]
+fn any_control_delivers_and_may_change_in_mid_transfer() {
+    for_seeds(1000, |seed| {
+        let mut random = Random::new(seed);
+        let profile = Profile::random(&mut random);
+        let mut pair = Pair::new(profile, random.next());
+        pair.write(0, 300 * KIB);
+        pair.write(1, random.below(100) * KIB);
+        pair.run_for(Duration::from_millis(random.below(400)));
+        for end in &mut pair.ends {
+            let n_reordered = 1 + random.below(30) as u32;
+            let reorder_time = Duration::from_millis(random.below(50));
+            let control = Any {
+                window: 1500 + random.below(3000) as u32,
+                rate: random.chance(0.7).then(|| 50_000 + random.below(5_000_000)),
+                detection: if random.chance(0.7) {
+                    LossDetection::Rack {
+                        n_reordered,
+                        reorder_time,
+                    }
+                } else {
+                    LossDetection::Classic {
+                        n_skips: n_reordered,
+                    }
+                },
+            };
+            end.session.set_control(Box::new(control));
+            end.session
+                .set_delays(random.chance(0.5), 8, random.below(40) as usize);
+            end.session.grow_windows(4096, 4096);
+            end.session.set_parity(random.below(4) as usize);
+        }
+        pair.run(120 * SEC);
+    });
+}
+
+#[derive(Debug)]
+struct Any {
+    window: u32,
+    rate: Option<u64>,
+    detection: LossDetection,
+}
+
+impl SendControl for Any {
+    fn window(&self) -> u32 {
+        self.window
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        self.rate
+    }
+
+    fn loss_detection(&self) -> LossDetection {
+        self.detection
+    }
 }
 
 #[test]
