@@ -25,6 +25,8 @@ pub(super) struct QuicStream {
     shared: Arc<Shared>,
     /// The peer knows of the stream, or is about to.
     is_announced: bool,
+    /// Somebody waits for room to write, and quinn wakes only one for each stream.
+    is_write_pending: bool,
     /// This side has ended its sending half.
     is_finished: bool,
     /// The receiving half is over, in whichever way.
@@ -45,6 +47,7 @@ impl QuicStream {
             recv,
             shared,
             is_announced: false,
+            is_write_pending: false,
             is_finished: false,
             read_ended: false,
             is_reset: false,
@@ -60,7 +63,7 @@ impl QuicStream {
         stream
     }
 
-    /// Runs `op` on the sending half; `len` is how much it is to send at most.
+    /// Runs `op` on the sending half; `len` is the most that it sends.
     fn poll_sending(
         &mut self,
         cx: &mut Context<'_>,
@@ -79,6 +82,18 @@ impl QuicStream {
             }
             Err(error) => self.poll_write_failed(cx, len, error),
         }
+    }
+
+    /// The same for a writer, who may have to wait.
+    fn poll_writing(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+        op: impl FnOnce(&mut SendStream, &mut Context<'_>) -> Poll<Result<usize, WriteError>>,
+    ) -> Poll<io::Result<usize>> {
+        let outcome = self.poll_sending(cx, len, op);
+        self.is_write_pending = outcome.is_pending();
+        outcome
     }
 
     fn poll_write_failed(
@@ -125,8 +140,10 @@ impl QuicStream {
         op: impl FnOnce(&mut RecvStream, &mut Context<'_>) -> Poll<Result<T, ReadError>>,
     ) -> Poll<io::Result<T>> {
         self.check_alive()?;
-        // Should there be no room for it now, there is once something else wakes the reader.
-        let _ = self.poll_announce(cx)?;
+        if !self.is_write_pending {
+            // Without room for it the reader waits for that as well, and comes back here.
+            let _ = self.poll_announce(cx)?;
+        }
         let error = match ready!(op(&mut self.recv, cx)) {
             Ok(read) => return Poll::Ready(Ok(read)),
             Err(error) => error,
@@ -162,9 +179,8 @@ impl QuicStream {
         if self.is_announced {
             return Poll::Ready(Ok(()));
         }
-        let nothing = self.poll_sending(cx, 0, |send, cx| pin!(send.write(&[])).poll(cx));
-        ready!(nothing)?;
-        Poll::Ready(Ok(()))
+        let sent = self.poll_sending(cx, 0, |send, cx| pin!(send.write(&[])).poll(cx));
+        sent.map_ok(|_| ())
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -217,11 +233,13 @@ impl AsyncWrite for QuicStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_sending(cx, buf.len(), |send, cx| pin!(send.write(buf)).poll(cx))
+        self.poll_writing(cx, buf.len(), |send, cx| pin!(send.write(buf)).poll(cx))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_announce(cx)
+        let announced = self.poll_announce(cx);
+        self.is_write_pending = announced.is_pending();
+        announced
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -263,7 +281,7 @@ impl Stream for QuicStream {
         chunk: &mut Bytes,
     ) -> Poll<io::Result<()>> {
         let len = chunk.len();
-        let n_taken = ready!(self.poll_sending(cx, len, |send, cx| {
+        let n_taken = ready!(self.poll_writing(cx, len, |send, cx| {
             let mut chunks = [std::mem::take(chunk)];
             let written = pin!(send.write_chunks(&mut chunks)).poll(cx);
             [*chunk] = chunks;
