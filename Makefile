@@ -67,7 +67,7 @@ test: compiler ## run all tests (FULL=1: the big transfers too; TESTS=name: only
 	@# The tests of netem-tests run the built programs, so everything is built first, once.
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --doc -- $(TESTS)
-	$(CARGO) test --locked --workspace --lib --bins --tests -- $(TESTS)
+	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests -- $(TESTS)
 
 .PHONY: check
 check: lint ## format, lints and the fast tests; a commit passes it

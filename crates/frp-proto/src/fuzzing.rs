@@ -6,6 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::aead::Opener;
+use crate::extension::Extension;
 use crate::hello::{self, Algorithm};
 use crate::msg::Message;
 use crate::snappy::{Decoder, Encoder};
@@ -104,6 +105,21 @@ fn cut_of(data: &[u8]) -> usize {
     }) % 23
 }
 
+/// An extension that made no sense when it was read is not written.
+fn as_written(message: &Message) -> Message {
+    let mut message = message.clone();
+    match &mut message {
+        Message::Login(login) if login.holdfast.is_malformed() => {
+            login.holdfast = Extension::Absent;
+        }
+        Message::LoginResp(resp) if resp.holdfast.is_malformed() => {
+            resp.holdfast = Extension::Absent;
+        }
+        _ => {}
+    }
+    message
+}
+
 fn check_round_trip(wire: WireVersion, message: &Message) {
     let mut encoded = BytesMut::new();
     if wire.encode(message, &mut encoded).is_err() {
@@ -114,7 +130,7 @@ fn check_round_trip(wire: WireVersion, message: &Message) {
     let decoded: Result<_, DecodeError> = wire.decode(&mut encoded);
     assert_eq!(
         decoded.as_ref(),
-        Ok(&Some(message.clone())),
+        Ok(&Some(as_written(message))),
         "what was written is read"
     );
     assert!(encoded.is_empty(), "and all of it");
