@@ -5,10 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, ServerConfig};
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use quinn_proto::HashedConnectionIdGenerator;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::carrier::{QuicCarrier, Start};
@@ -23,9 +25,9 @@ use crate::{BindError, BoxFuture, Incoming, Listener, ListenerClosed, TransportK
 /// A bound address, and the task that accepts on it.
 pub(super) struct QuicListener {
     local_addr: SocketAddr,
-    endpoint: Endpoint,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
-    accepting: AbortHandle,
+    /// Dropping it ends the accepting.
+    _accepting: oneshot::Sender<()>,
 }
 
 impl QuicListener {
@@ -46,7 +48,7 @@ impl QuicListener {
 
         let socket = UdpSocket::listen(addr).map_err(failed)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            EndpointConfig::default(),
+            endpoint_config(config.tls.reset_secret()),
             Some(server.clone()),
             socket,
             Arc::new(quinn::TokioRuntime),
@@ -63,12 +65,15 @@ impl QuicListener {
             server,
             ready,
         });
-        let accepting = tokio::spawn(accept_all(endpoint.clone(), opener));
+        let (accepting, stopped) = oneshot::channel();
+        tokio::spawn(async move {
+            accept_all(&endpoint, opener, stopped).await;
+            refuse_all(&endpoint).await;
+        });
         Ok(Self {
             local_addr,
-            endpoint,
             incoming: tokio::sync::Mutex::new(incoming),
-            accepting: accepting.abort_handle(),
+            _accepting: accepting,
         })
     }
 }
@@ -86,14 +91,6 @@ impl Listener for QuicListener {
     }
 }
 
-impl Drop for QuicListener {
-    /// The connections that are open go on over the same socket; new ones are refused.
-    fn drop(&mut self) {
-        self.accepting.abort();
-        self.endpoint.set_server_config(None);
-    }
-}
-
 impl fmt::Debug for QuicListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuicListener")
@@ -102,16 +99,45 @@ impl fmt::Debug for QuicListener {
     }
 }
 
+/// Makes packets for connections of an earlier run of this server be answered with a stateless
+/// reset that their clients believe (RFC 9000 section 10.3), so that these connect again at once
+/// and not after the idle timeout. For that the keys of the tokens and of the connection ids have
+/// to be the same as then.
+fn endpoint_config(secret: [u8; 32]) -> EndpointConfig {
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    let id_key = hmac::sign(&reset_key, b"connection ids");
+    let id_key = id_key.as_ref().first_chunk().copied().unwrap_or_default();
+    let id_key = u64::from_le_bytes(id_key);
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
+}
+
 /// Accepts until the listener is dropped, which ends the connections that are being opened too.
-async fn accept_all(endpoint: Endpoint, opener: Arc<Opener>) {
+async fn accept_all(endpoint: &Endpoint, opener: Arc<Opener>, mut stopped: oneshot::Receiver<()>) {
     let mut opening = JoinSet::new();
     loop {
         tokio::select! {
+            _ = &mut stopped => return,
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => Arc::clone(&opener).receive(incoming, &mut opening),
                 None => return,
             },
             Some(outcome) = opening.join_next() => note_outcome(outcome),
+        }
+    }
+}
+
+/// Keeps the socket for the connections that are open, and turns new ones down until the last of
+/// them is gone.
+async fn refuse_all(endpoint: &Endpoint) {
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming.refuse(),
+                None => return,
+            },
+            () = endpoint.wait_idle() => return,
         }
     }
 }

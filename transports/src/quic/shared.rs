@@ -34,6 +34,15 @@ pub(super) struct Shared {
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     receive_window: Mutex<u64>,
+    send_window: Mutex<SendWindow>,
+}
+
+/// What may wait for sending.
+#[derive(Default)]
+struct SendWindow {
+    fitted: u64,
+    /// Added for urgent streams since the window was fitted.
+    extra: u64,
 }
 
 impl Shared {
@@ -65,6 +74,10 @@ impl Shared {
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             receive_window: Mutex::new(receive_window),
+            send_window: Mutex::new(SendWindow {
+                fitted: windows.send.min(MIN_SEND_WINDOW),
+                extra: 0,
+            }),
         }
     }
 
@@ -275,8 +288,22 @@ impl Shared {
         }
         let congestion_window = self.connection.stats().path.cwnd;
         let window = congestion_window.saturating_mul(2) + MIN_SEND_WINDOW;
+        let fitted = window.min(self.windows.send);
+        let mut send_window = self.send_window.lock();
+        *send_window = SendWindow { fitted, extra: 0 };
+        self.connection.set_send_window(fitted);
+    }
+
+    /// Makes room for a little that is urgent. Says whether there is more now.
+    pub(super) fn widen_send_window(&self) -> bool {
+        let mut window = self.send_window.lock();
+        if window.extra >= MAX_EXTRA_SEND_WINDOW {
+            return false;
+        }
+        window.extra += EXTRA_SEND_WINDOW;
         self.connection
-            .set_send_window(window.min(self.windows.send));
+            .set_send_window(window.fitted + window.extra);
+        true
     }
 }
 
@@ -294,3 +321,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many bytes are sent between two looks at the congestion window.
 const FIT_EVERY: u64 = 128 * 1024;
+
+/// Room for urgent streams when bulk has filled the send window: more than a message, and a few
+/// times that until the window is fitted again.
+const EXTRA_SEND_WINDOW: u64 = 64 * 1024;
+const MAX_EXTRA_SEND_WINDOW: u64 = 256 * 1024;

@@ -19,6 +19,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::sync::Notify;
 
+use crate::tcp::bind::is_without_ipv6;
+
 /// How often the peer's host has refused a packet.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
@@ -207,13 +209,6 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
     let _ = socket.set_recv_buffer_size(BUFFER_LEN);
     let _ = socket.set_send_buffer_size(BUFFER_LEN);
     Ok(socket)
-}
-
-fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
-    )
 }
 
 /// Socket buffers: 30 ms at 1 Gbit/s, which is how long a busy host may not get to reading. What

@@ -23,6 +23,7 @@ pub(super) struct QuicStream {
     send: Option<SendStream>,
     recv: RecvStream,
     shared: Arc<Shared>,
+    class: Class,
     /// The peer knows of the stream, or is about to.
     is_announced: bool,
     /// Somebody waits for room to write, and quinn wakes only one for each stream.
@@ -46,6 +47,7 @@ impl QuicStream {
             send: Some(send),
             recv,
             shared,
+            class: Class::default(),
             is_announced: false,
             is_write_pending: false,
             is_finished: false,
@@ -84,14 +86,18 @@ impl QuicStream {
         }
     }
 
-    /// The same for a writer, who may have to wait.
+    /// The same for a writer, who may have to wait. What is urgent does not wait behind bulk that
+    /// has filled the send window: priorities only order what is in it.
     fn poll_writing(
         &mut self,
         cx: &mut Context<'_>,
         len: usize,
-        op: impl FnOnce(&mut SendStream, &mut Context<'_>) -> Poll<Result<usize, WriteError>>,
+        mut op: impl FnMut(&mut SendStream, &mut Context<'_>) -> Poll<Result<usize, WriteError>>,
     ) -> Poll<io::Result<usize>> {
-        let outcome = self.poll_sending(cx, len, op);
+        let mut outcome = self.poll_sending(cx, len, &mut op);
+        if outcome.is_pending() && self.class != Class::Bulk && self.shared.widen_send_window() {
+            outcome = self.poll_sending(cx, len, op);
+        }
         self.is_write_pending = outcome.is_pending();
         outcome
     }
@@ -293,6 +299,7 @@ impl Stream for QuicStream {
     }
 
     fn set_class(&mut self, class: Class) {
+        self.class = class;
         let priority = match class {
             Class::Control => 2,
             Class::Interactive => 1,

@@ -34,7 +34,8 @@ fn listen_on(addr: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(socket.into())
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
+/// Whether a socket for both families failed for want of IPv6.
+pub(crate) fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)

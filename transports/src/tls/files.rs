@@ -113,6 +113,11 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
+/// Reads a key as it is written.
+pub(super) fn key_text(path: &Path) -> Result<Vec<u8>, TlsError> {
+    read(KEY, path)
+}
+
 fn is_encrypted(pem: &[u8]) -> bool {
     let contains = |needle: &[u8]| pem.windows(needle.len()).any(|w| w == needle);
     contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED")

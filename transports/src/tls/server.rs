@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -61,7 +62,20 @@ impl ServerTlsConfig {
         Ok(ServerTls {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             fingerprint,
+            reset_secret: self.certificate.derive_secret(b"holdfast quic reset")?,
         })
+    }
+}
+
+impl ServerCertificate {
+    /// A secret that is the same as long as the key is, and says nothing about the key.
+    fn derive_secret(&self, purpose: &[u8]) -> Result<[u8; 32], TlsError> {
+        let key = match self {
+            Self::Files { key, .. } => files::key_text(key)?,
+            Self::Pair(pair) => pair.key_pem.clone().into_bytes(),
+        };
+        let secret = Sha256::new().chain_update(purpose).chain_update(key);
+        Ok(secret.finalize().into())
     }
 }
 
@@ -70,6 +84,7 @@ impl ServerTlsConfig {
 pub struct ServerTls {
     acceptor: TlsAcceptor,
     fingerprint: Fingerprint,
+    reset_secret: [u8; 32],
 }
 
 impl ServerTls {
@@ -88,6 +103,12 @@ impl ServerTls {
         let mut config = ServerConfig::clone(self.acceptor.config());
         config.alpn_protocols = vec![alpn.to_vec()];
         config
+    }
+
+    /// What connections of an earlier run of this server are ended with, see
+    /// [`crate::quic`]'s listening.
+    pub(crate) fn reset_secret(&self) -> [u8; 32] {
+        self.reset_secret
     }
 
     /// What clients can pin.
