@@ -20,6 +20,7 @@ pub mod single;
 pub mod socket;
 pub mod tcp;
 pub mod tls;
+pub mod websocket;
 
 use std::fmt;
 use std::future::Future;
@@ -46,6 +47,10 @@ pub enum TransportKind {
     Tcp,
     /// QUIC, with one of its streams for each of ours.
     Quic,
+    /// WebSocket over TCP, TLS being inside of it if there is any.
+    Websocket,
+    /// WebSocket over TLS over TCP.
+    Wss,
     /// In one process, for tests.
     Memory,
 }
@@ -55,6 +60,8 @@ impl fmt::Display for TransportKind {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::Websocket => "websocket",
+            Self::Wss => "wss",
             Self::Memory => "memory",
         })
     }
@@ -307,6 +314,14 @@ pub enum DialError {
         addr: String,
         /// What failed.
         source: io::Error,
+    },
+    /// The server did not upgrade the connection to a WebSocket.
+    #[error("websocket upgrade at {addr}: {reason}")]
+    Upgrade {
+        /// The peer.
+        addr: String,
+        /// What it said or did.
+        reason: String,
     },
     /// The whole dial took longer than allowed.
     #[error("dial {addr}: no answer within {} s", after.as_secs())]

@@ -3,8 +3,8 @@
 //! Dialling: resolve, connect (through an outbound proxy if one is set), the marker byte if one is
 //! set, TLS, and then yamux or one bare stream. Listening: [`Acceptor`] takes connections and
 //! never waits for their peers; each waits for its [half-open place](crate::half_open), tells by
-//! its first bytes what it is, runs its handshake, and comes out of
-//! [`Listener::accept`].
+//! its first bytes what it is, runs its handshakes, and comes out of
+//! [`Listener::accept`]: as a carrier of TCP, or of [WebSocket](crate::websocket).
 
 pub mod accept;
 pub mod bind;
@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub use dial::connect;
+pub(crate) use dial::{Reached, within};
 pub(crate) use dial::{STAGGER, in_turns, resolve};
 pub use options::keep_alive;
 pub use proxy::{ProxyUrl, ProxyUrlError};
@@ -78,12 +79,15 @@ pub struct TcpListenConfig {
     pub force_tls: bool,
     /// A first byte that announces TLS and is not part of it.
     pub marker: Option<u8>,
+    /// Where to grant upgrades to [WebSocket](crate::websocket), without TLS around them and with
+    /// it: a slash and more. `None`: nowhere.
+    pub websocket_path: Option<&'static str>,
     /// Multiplexing, or one stream.
     pub mux: Option<MuxConfig>,
     /// Bounds for connections that have not logged in.
     pub limits: HalfOpenLimits,
     /// From the accept, or from the half-open place where one had to be waited for, to the login:
-    /// the first bytes and the TLS handshake are part of it.
+    /// the first bytes and all handshakes are part of it.
     pub login_timeout: Duration,
 }
 
@@ -95,6 +99,7 @@ impl Default for TcpListenConfig {
             tls: None,
             force_tls: false,
             marker: None,
+            websocket_path: None,
             mux: Some(MuxConfig::default()),
             limits: HalfOpenLimits::default(),
             login_timeout: Duration::from_secs(10),
@@ -148,7 +153,7 @@ impl Transport for TcpTransport {
 }
 
 /// Puts a carrier on a connection that is ready for it.
-fn start_carrier(
+pub(crate) fn start_carrier(
     io: Box<dyn Io>,
     mux: Option<&MuxConfig>,
     role: Role,

@@ -15,6 +15,7 @@ use super::io::TcpIo;
 use super::{TcpDialConfig, options, proxy, start_carrier};
 use crate::info::{CarrierInfo, Io};
 use crate::mux::Role;
+use crate::tls::ClientTls;
 use crate::{Carrier, DialError, Endpoint, TransportKind};
 
 /// Opens a carrier to `server`.
@@ -22,40 +23,79 @@ pub(super) async fn dial(
     config: &TcpDialConfig,
     server: &Endpoint,
 ) -> Result<Arc<dyn Carrier>, DialError> {
+    within(config.timeout, server, open(config, server)).await
+}
+
+/// Gives a dial its time.
+pub(crate) async fn within<T>(
+    after: Duration,
+    server: &Endpoint,
+    dial: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
     // Boxed because the handshakes' states are large, and a dial is rare.
-    match timeout(config.timeout, Box::pin(open(config, server))).await {
+    match timeout(after, Box::pin(dial)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(DialError::Timeout {
             addr: server.to_string(),
-            after: config.timeout,
+            after,
         }),
     }
 }
 
 async fn open(config: &TcpDialConfig, server: &Endpoint) -> Result<Arc<dyn Carrier>, DialError> {
-    let first_hop = match &config.proxy {
-        Some(proxy) => proxy.connect(config.local_ip).await?,
-        None => connect(&server.host, server.port, config.local_ip).await?,
-    };
-    options::apply(&first_hop, config.keepalive);
-    let broken = |source| DialError::Connect {
-        addr: server.to_string(),
-        source,
-    };
-    let peer_addr = first_hop.peer_addr().map_err(broken)?;
-    let mut info = CarrierInfo::new(TransportKind::Tcp, peer_addr);
-    info.local_addr = first_hop.local_addr().ok();
-
-    let tcp = TcpIo::new(first_hop, &[]);
-    info.abort = Some(tcp.abort_switch());
-    let mut io: Box<dyn Io> = match &config.proxy {
-        Some(proxy) => proxy::tunnel(proxy, tcp, server).await?,
-        None => Box::new(tcp),
-    };
+    let mut reached = Reached::connect(config, TransportKind::Tcp, server).await?;
     if let Some(tls) = &config.tls {
-        if let Some(marker) = config.marker {
-            io.write_all(&[marker]).await.map_err(broken)?;
-            io.flush().await.map_err(broken)?;
+        reached = reached.start_tls(tls, config.marker, server).await?;
+    }
+    let mux = config.mux.as_ref();
+    Ok(start_carrier(reached.io, mux, Role::Client, reached.info))
+}
+
+/// A connection that leads to the server.
+pub(crate) struct Reached {
+    pub(crate) io: Box<dyn Io>,
+    pub(crate) info: CarrierInfo,
+}
+
+impl Reached {
+    /// Connects, through an outbound proxy if there is one.
+    pub(crate) async fn connect(
+        config: &TcpDialConfig,
+        kind: TransportKind,
+        server: &Endpoint,
+    ) -> Result<Self, DialError> {
+        let first_hop = match &config.proxy {
+            Some(proxy) => proxy.connect(config.local_ip).await?,
+            None => connect(&server.host, server.port, config.local_ip).await?,
+        };
+        options::apply(&first_hop, config.keepalive);
+        let peer_addr = first_hop.peer_addr().map_err(|e| broken(server, e))?;
+        let mut info = CarrierInfo::new(kind, peer_addr);
+        info.local_addr = first_hop.local_addr().ok();
+
+        let tcp = TcpIo::new(first_hop);
+        info.abort = Some(tcp.abort_switch());
+        let io: Box<dyn Io> = match &config.proxy {
+            Some(proxy) => proxy::tunnel(proxy, tcp, server).await?,
+            None => Box::new(tcp),
+        };
+        Ok(Self { io, info })
+    }
+
+    /// Sends the marker, if there is one, and runs the TLS handshake.
+    pub(crate) async fn start_tls(
+        self,
+        tls: &ClientTls,
+        marker: Option<u8>,
+        server: &Endpoint,
+    ) -> Result<Self, DialError> {
+        let Self { mut io, mut info } = self;
+        if let Some(marker) = marker {
+            let sent = async {
+                io.write_all(&[marker]).await?;
+                io.flush().await
+            };
+            sent.await.map_err(|e| broken(server, e))?;
         }
         let failed = |source| DialError::Tls {
             addr: server.to_string(),
@@ -63,9 +103,18 @@ async fn open(config: &TcpDialConfig, server: &Endpoint) -> Result<Arc<dyn Carri
         };
         let stream = tls.connect(&server.host, io).await.map_err(failed)?;
         info.exporter = Some(Arc::new(stream.exporter()));
-        io = Box::new(stream);
+        Ok(Self {
+            io: Box::new(stream),
+            info,
+        })
     }
-    Ok(start_carrier(io, config.mux.as_ref(), Role::Client, info))
+}
+
+fn broken(server: &Endpoint, source: io::Error) -> DialError {
+    DialError::Connect {
+        addr: server.to_string(),
+        source,
+    }
 }
 
 /// Connects to `host`, a name or an IP literal, which is resolved anew.

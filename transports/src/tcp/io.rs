@@ -1,5 +1,5 @@
-//! A TCP connection on its way to becoming a carrier: what has been read of it too early, and how
-//! it is left.
+//! A connection on its way to becoming a carrier: what has been read of it too early, and how it is
+//! left.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,24 +10,20 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::info::Io;
 use crate::socket::abort_on_close;
 
-/// A TCP connection that reads `prefix` first, and whose closing can be made abrupt.
+/// A TCP connection whose closing can be made abrupt.
 #[derive(Debug)]
 pub(super) struct TcpIo {
     socket: TcpStream,
-    /// Taken away once it has been read.
-    prefix: Option<Box<[u8]>>,
-    n_taken: usize,
     is_aborted: Arc<AtomicBool>,
 }
 
 impl TcpIo {
-    pub(super) fn new(socket: TcpStream, prefix: &[u8]) -> Self {
+    pub(super) fn new(socket: TcpStream) -> Self {
         Self {
             socket,
-            prefix: (!prefix.is_empty()).then(|| prefix.into()),
-            n_taken: 0,
             is_aborted: Arc::default(),
         }
     }
@@ -53,18 +49,7 @@ impl AsyncRead for TcpIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let Some(prefix) = &this.prefix else {
-            return Pin::new(&mut this.socket).poll_read(cx, buf);
-        };
-        let rest = &prefix[this.n_taken..];
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..n]);
-        this.n_taken += n;
-        if this.n_taken == prefix.len() {
-            this.prefix = None;
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
     }
 }
 
@@ -95,5 +80,76 @@ impl AsyncWrite for TcpIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+/// A connection that reads `prefix` first.
+struct Prefixed {
+    io: Box<dyn Io>,
+    /// Taken away once it has been read.
+    prefix: Option<Box<[u8]>>,
+    n_taken: usize,
+}
+
+/// Puts back what has been read of `io`.
+pub(super) fn put_back(prefix: &[u8], io: Box<dyn Io>) -> Box<dyn Io> {
+    if prefix.is_empty() {
+        return io;
+    }
+    Box::new(Prefixed {
+        io,
+        prefix: Some(prefix.into()),
+        n_taken: 0,
+    })
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(prefix) = &this.prefix else {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        };
+        let rest = &prefix[this.n_taken..];
+        let n = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..n]);
+        this.n_taken += n;
+        if this.n_taken == prefix.len() {
+            this.prefix = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }

@@ -11,13 +11,14 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::accept::Acceptor;
-use super::io::TcpIo;
-use super::preface::{Opening, Rules};
+use super::io::{TcpIo, put_back};
+use super::preface::{MAX_PREFIX_LEN, Opening, Rules};
 use super::{TcpListenConfig, bind, options, start_carrier};
 use crate::half_open::{Entry, HalfOpen};
 use crate::info::{CarrierInfo, Io};
 use crate::log_limit::LogLimit;
 use crate::mux::Role;
+use crate::websocket::{self, AcceptError};
 use crate::{BindError, BoxFuture, Incoming, Listener, ListenerClosed, TransportKind};
 
 /// A bound address, and the task that accepts on it.
@@ -39,7 +40,7 @@ impl TcpListener {
         let (ready, incoming) = mpsc::channel(MAX_READY);
         let opener = Arc::new(Opener {
             half_open: HalfOpen::new(config.limits),
-            rules: rules(&config),
+            rules: LayerRules::new(&config),
             refusals: LogLimit::default(),
             config,
             ready,
@@ -80,18 +81,6 @@ impl fmt::Debug for TcpListener {
     }
 }
 
-/// What frp's connections begin with.
-fn rules(config: &TcpListenConfig) -> Rules {
-    let mut rules = Rules::default();
-    if config.tls.is_some() {
-        if let Some(marker) = config.marker {
-            rules = rules.with(&[marker], Opening::Tls { is_marked: true });
-        }
-        rules = rules.with(&[TLS_HANDSHAKE], Opening::Tls { is_marked: false });
-    }
-    rules
-}
-
 /// Accepts until the listener is dropped, which ends the connections that are being opened too.
 async fn accept_all(mut acceptor: Acceptor, opener: Arc<Opener>) {
     let mut opening = JoinSet::new();
@@ -116,7 +105,7 @@ fn note_outcome(outcome: Result<(), JoinError>) {
 /// Makes carriers of accepted connections.
 struct Opener {
     config: Arc<TcpListenConfig>,
-    rules: Rules,
+    rules: LayerRules,
     half_open: Arc<HalfOpen>,
     refusals: LogLimit,
     ready: mpsc::Sender<Incoming>,
@@ -153,24 +142,47 @@ impl Opener {
         let _ = timeout_at(deadline, self.ready.send(incoming)).await;
     }
 
-    /// Reads the first bytes and runs the TLS handshake, if there is one.
+    /// Takes layer after layer off a connection, each told by its first bytes, and runs the
+    /// handshake of each.
     async fn handshake(
         &self,
-        mut socket: TcpStream,
+        socket: TcpStream,
         mut info: CarrierInfo,
     ) -> Result<(Box<dyn Io>, CarrierInfo), Refusal> {
-        let (opening, preface) = self.rules.read(&mut socket).await.map_err(Refusal::Io)?;
-        let io = TcpIo::new(socket, preface.bytes());
-        info.abort = Some(io.abort_switch());
-        match (opening, &self.config.tls) {
-            (Opening::Tls { .. }, Some(tls)) => {
-                let stream = tls.accept(io).await.map_err(Refusal::Tls)?;
-                info.exporter = Some(Arc::new(stream.exporter()));
-                Ok((Box::new(stream), info))
-            }
-            _ if self.config.force_tls => Err(Refusal::NotTls),
-            _ => Ok((Box::new(io), info)),
+        let tcp = TcpIo::new(socket);
+        info.abort = Some(tcp.abort_switch());
+        let mut io: Box<dyn Io> = Box::new(tcp);
+        let mut has_tls = false;
+        let mut next_rules = Some(&self.rules.outermost);
+        while let Some(rules) = next_rules {
+            let (opening, preface) = rules.read(&mut io).await.map_err(Refusal::Io)?;
+            io = put_back(preface.bytes(), io);
+            next_rules = match (opening, &self.config.tls, self.config.websocket_path) {
+                (Opening::Tls { .. }, Some(tls), _) => {
+                    let stream = tls.accept(io).await.map_err(Refusal::Tls)?;
+                    info.exporter = Some(Arc::new(stream.exporter()));
+                    io = Box::new(stream);
+                    has_tls = true;
+                    let is_outermost = info.kind == TransportKind::Tcp;
+                    self.rules.in_tls.as_ref().filter(|_| is_outermost)
+                }
+                (Opening::Websocket, _, Some(path)) => {
+                    let stream = websocket::accept(io, path).await?;
+                    info.kind = if has_tls {
+                        TransportKind::Wss
+                    } else {
+                        TransportKind::Websocket
+                    };
+                    io = Box::new(stream);
+                    self.rules.in_websocket.as_ref().filter(|_| !has_tls)
+                }
+                _ => None,
+            };
         }
+        if self.config.force_tls && !has_tls {
+            return Err(Refusal::NotTls);
+        }
+        Ok((io, info))
     }
 
     fn note_refusal(&self, refusal: &Refusal, peer: SocketAddr) {
@@ -178,13 +190,16 @@ impl Opener {
         match refusal {
             Refusal::Silent => tracing::debug!(%peer, "connection without a login in time"),
             Refusal::Io(error) => tracing::debug!(%peer, "connection ended at once: {error}"),
-            Refusal::NotTls | Refusal::Tls(_) if !self.refusals.allows() => {}
+            _ if !self.refusals.allows() => {}
             // The words that frp logs, for those who look for them.
             Refusal::NotTls => tracing::warn!(
                 "checkAndEnableTLSServerConnWithTimeout error: \
                  non-TLS connection received on a TlsOnly server"
             ),
             Refusal::Tls(error) => tracing::warn!("TLS handshake with {peer}: {error}"),
+            Refusal::Upgrade(problem) => {
+                tracing::warn!("websocket upgrade of {peer} refused: {problem}");
+            }
         }
     }
 }
@@ -200,6 +215,8 @@ enum Refusal {
     NotTls,
     /// The TLS handshake failed.
     Tls(io::Error),
+    /// It asked for a WebSocket in a way that is not granted, and has been told so.
+    Upgrade(&'static str),
 }
 
 impl Refusal {
@@ -209,6 +226,56 @@ impl Refusal {
             Self::Io(_) => "ended early",
             Self::NotTls => "not TLS",
             Self::Tls(_) => "TLS handshake",
+            Self::Upgrade(_) => "websocket upgrade",
+        }
+    }
+}
+
+impl From<AcceptError> for Refusal {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Io(error) => Self::Io(error),
+            AcceptError::Refused(problem) => Self::Upgrade(problem),
+        }
+    }
+}
+
+/// What frp's connections begin with, layer by layer. `None` where nothing is told apart, and so
+/// nothing has to be read.
+struct LayerRules {
+    outermost: Rules,
+    /// Inside TLS there is a WebSocket at the most.
+    in_tls: Option<Rules>,
+    /// Inside a WebSocket there is TLS at the most.
+    in_websocket: Option<Rules>,
+}
+
+impl LayerRules {
+    fn new(config: &TcpListenConfig) -> Self {
+        let with_tls = |mut rules: Rules| {
+            if let Some(marker) = config.marker {
+                rules = rules.with(&[marker], Opening::Tls { is_marked: true });
+            }
+            rules.with(&[TLS_HANDSHAKE], Opening::Tls { is_marked: false })
+        };
+        // The first byte tells it from all that frp sends inside TLS, which begins with 0, with a
+        // small letter of a message, or with the F of wire v2.
+        let with_websocket = |rules: Rules, path| {
+            let mut prefix = format!("GET {path}").into_bytes();
+            prefix.truncate(MAX_PREFIX_LEN);
+            rules.with(&prefix, Opening::Websocket)
+        };
+        let mut outermost = Rules::default();
+        if let Some(path) = config.websocket_path {
+            outermost = with_websocket(outermost, path);
+        }
+        if config.tls.is_some() {
+            outermost = with_tls(outermost);
+        }
+        Self {
+            outermost,
+            in_tls: (config.websocket_path).map(|path| with_websocket(Rules::default(), path)),
+            in_websocket: config.tls.is_some().then(|| with_tls(Rules::default())),
         }
     }
 }

@@ -15,7 +15,9 @@ pub(super) enum Opening {
         /// Whether the rule's bytes are to be thrown away.
         is_marked: bool,
     },
-    /// What is carried, without TLS.
+    /// An HTTP request for a WebSocket.
+    Websocket,
+    /// What is carried, without anything around it.
     Plain,
 }
 
@@ -106,7 +108,7 @@ impl Preface {
 }
 
 /// The longest prefix that frp has is `GET /~!frp`, ten bytes.
-const MAX_PREFIX_LEN: usize = 16;
+pub(super) const MAX_PREFIX_LEN: usize = 16;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]

@@ -95,10 +95,15 @@ impl ClientTls {
         config
     }
 
+    /// Whom the handshake asks for when `host` is dialled.
+    pub(crate) fn host_for<'a>(&'a self, host: &'a str) -> &'a str {
+        self.server_name.as_deref().unwrap_or(host)
+    }
+
     /// The name that is sent and checked. An IP address is checked and never sent, as RFC 6066
     /// section 3 asks for and as Go does.
     pub(crate) fn name_for(&self, host: &str) -> io::Result<ServerName<'static>> {
-        let host = self.server_name.as_deref().unwrap_or(host);
+        let host = self.host_for(host);
         // A zone is this host's own business: "fe80::1%eth0".
         let address = host
             .split_once('%')

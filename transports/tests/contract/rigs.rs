@@ -21,6 +21,7 @@ use transports::tcp::{TcpDialConfig, TcpListenConfig, TcpTransport};
 use transports::tls::{
     ClientTls, ClientTlsConfig, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
 };
+use transports::websocket::{WebsocketDialConfig, WebsocketTransport};
 use transports::{Carrier, Endpoint, Listener, Transport, TransportKind};
 
 /// The two ends of a carrier, and what is around them.
@@ -123,11 +124,87 @@ fn tls() -> (ClientTls, ServerTls) {
     )
 }
 
+pub async fn websocket() -> Ends {
+    admitted(websocket_stranger().await)
+}
+
+pub async fn websocket_stranger() -> Ends {
+    over_websocket(None, Tls::None, Some(MuxConfig::default())).await
+}
+
+pub async fn websocket_single() -> Ends {
+    admitted(over_websocket(None, Tls::None, None).await)
+}
+
+/// TLS inside the WebSocket.
+pub async fn websocket_tls() -> Ends {
+    admitted(over_websocket(Some(tls()), Tls::Inside, Some(MuxConfig::default())).await)
+}
+
+pub async fn websocket_tls_single() -> Ends {
+    admitted(over_websocket(Some(tls()), Tls::Inside, None).await)
+}
+
+/// TLS around the WebSocket.
+pub async fn wss() -> Ends {
+    admitted(over_websocket(Some(tls()), Tls::Outside, Some(MuxConfig::default())).await)
+}
+
+pub async fn wss_single() -> Ends {
+    admitted(over_websocket(Some(tls()), Tls::Outside, None).await)
+}
+
+/// Where a client of a WebSocket has its TLS.
+enum Tls {
+    None,
+    Inside,
+    Outside,
+}
+
+async fn over_websocket(
+    tls: Option<(ClientTls, ServerTls)>,
+    place: Tls,
+    mux: Option<MuxConfig>,
+) -> Ends {
+    let (client_tls, server_tls) = tls.unzip();
+    let (inner_tls, outer_tls) = match place {
+        Tls::Outside => (None, client_tls),
+        _ => (client_tls, None),
+    };
+    let dialer = WebsocketTransport::dialer(WebsocketDialConfig {
+        tcp: TcpDialConfig {
+            tls: inner_tls,
+            mux: mux.clone(),
+            ..TcpDialConfig::default()
+        },
+        outer_tls,
+        path: WEBSOCKET_PATH,
+    });
+    over_sockets(&dialer, server_tls, mux).await
+}
+
+const WEBSOCKET_PATH: &str = "/test";
+
 async fn over_tcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -> Ends {
     let (client_tls, server_tls) = tls.unzip();
+    let dialer = TcpTransport::dialer(TcpDialConfig {
+        tls: client_tls,
+        mux: mux.clone(),
+        ..TcpDialConfig::default()
+    });
+    over_sockets(&dialer, server_tls, mux).await
+}
+
+async fn over_sockets(
+    dialer: &dyn Transport,
+    server_tls: Option<ServerTls>,
+    mux: Option<MuxConfig>,
+) -> Ends {
+    let is_websocket = dialer.kind() != TransportKind::Tcp;
     let listener = TcpTransport::listener(TcpListenConfig {
         tls: server_tls,
-        mux: mux.clone(),
+        mux,
+        websocket_path: is_websocket.then_some(WEBSOCKET_PATH),
         ..TcpListenConfig::default()
     });
     let listener = listener
@@ -135,17 +212,13 @@ async fn over_tcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -
         .await
         .unwrap();
     let (addr, cut) = cuttable_to(listener.local_addr()).await;
-    let dialer = TcpTransport::dialer(TcpDialConfig {
-        tls: client_tls,
-        mux,
-        ..TcpDialConfig::default()
-    });
     let server = Endpoint {
         host: addr.ip().to_string(),
         port: addr.port(),
     };
     let client = dialer.dial(&server).await.unwrap();
     let server = listener.accept().await.unwrap().carrier;
+    assert_eq!([client.kind(), server.kind()], [dialer.kind(); 2]);
     Ends {
         client,
         server,
