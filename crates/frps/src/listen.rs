@@ -23,6 +23,7 @@ pub(crate) fn config(
         keepalive: transport.tcp_keepalive,
         tls: Some(tls(config, state)?),
         force_tls: transport.tls.force,
+        websocket_path: Some(WEBSOCKET_PATH),
         marker: Some(TLS_MARKER),
         mux: transport.tcp_mux.then(|| MuxConfig {
             keepalive_interval: transport.tcp_mux_keepalive_interval,
@@ -55,6 +56,9 @@ pub enum FingerprintError {
     #[error(transparent)]
     Certificate(#[from] StartError),
 }
+
+/// Where frp grants upgrades to WebSocket.
+const WEBSOCKET_PATH: &str = "/~!frp";
 
 /// The name of the state directory below the user's.
 pub(crate) const PROGRAM: &str = "frps";

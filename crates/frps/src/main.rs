@@ -16,6 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 
+/// The buffers of busy streams come and go by the thousand a second; the system's allocator gives
+/// them back to the kernel each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let action = match cli::parse(std::env::args_os()) {
         Ok(action) => action,

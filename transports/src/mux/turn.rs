@@ -62,7 +62,11 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut turn = Turn::new(start);
 
-        assert_eq!(turn.len(1_000_000, at(1)), TURN_LEN_MIN, "too early to tell");
+        assert_eq!(
+            turn.len(1_000_000, at(1)),
+            TURN_LEN_MIN,
+            "too early to tell"
+        );
         assert_eq!(turn.len(2_000_000, at(20)), TURN_LEN_MAX, "100 MB/s");
         assert_eq!(turn.len(2_800_000, at(40)), 40_000, "40 MB/s");
         assert_eq!(turn.len(2_800_100, at(5_000)), TURN_LEN_MIN, "idle");
