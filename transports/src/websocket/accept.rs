@@ -218,7 +218,7 @@ mod tests {
         Host: 127.0.0.1:17703\r\n\
         Upgrade: websocket\r\n\
         Connection: Upgrade\r\n\
-        Sec-WebSocket-Key: uWkQrryty5ZmnwMhk6A3Q==\r\n\
+        Sec-WebSocket-Key: uWkQrrrYty5ZmnwMhk6A3Q==\r\n\
         Origin: http://127.0.0.1:17703\r\n\
         Sec-WebSocket-Version: 13\r\n\r\n";
 

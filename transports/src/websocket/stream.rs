@@ -66,14 +66,17 @@ impl<IO: Io> WebsocketStream<IO> {
         let n_before = out.filled().len();
         let input = self.inbound.bytes_mut();
         while out.remaining() > 0 {
-            match self.decoder.poll(input)? {
-                Event::Data => self.decoder.take(input, out),
-                Event::Ping(payload) => {
+            match self.decoder.poll(input) {
+                Ok(Event::Data) => self.decoder.take(input, out),
+                Ok(Event::Ping(payload)) => {
                     self.pong = Some(payload);
                     self.is_reader_sending = true;
                 }
-                Event::Close => return Ok(Some(())),
-                Event::Nothing => break,
+                Ok(Event::Close) => return Ok(Some(())),
+                Ok(Event::Nothing) => break,
+                // What came ahead of it is delivered first; the next read finds it again.
+                Err(_) if out.filled().len() > n_before => break,
+                Err(error) => return Err(error),
             }
         }
         Ok((out.filled().len() > n_before).then_some(()))
@@ -357,3 +360,6 @@ const N_SLICES: usize = 64;
 /// Reads without any data, that is with control and empty frames only, before other tasks get
 /// their turn.
 const FILLS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
