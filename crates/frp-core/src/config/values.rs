@@ -272,7 +272,8 @@ impl fmt::Debug for ProxyUrl {
     }
 }
 
-/// The SHA-256 of a server certificate (`transport.tls.pin`): 64 hexadecimal digits, with or
+/// The SHA-256 of the public key (SubjectPublicKeyInfo) in the server's certificate, so that a
+/// renewed certificate of the same key keeps it (`transport.tls.pin`): 64 hexadecimal digits, with or
 /// without colons and a leading `sha256:`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CertificatePin(pub [u8; 32]);
@@ -317,7 +318,7 @@ impl fmt::Debug for CertificatePin {
     }
 }
 
-/// The text is not the SHA-256 of a certificate.
+/// The text is not a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a pin is the SHA-256 of the server's certificate in 64 hexadecimal digits")]
+#[error("a pin is the SHA-256 of the server's public key in 64 hexadecimal digits, as `frps fingerprint` prints it")]
 pub struct PinError;
