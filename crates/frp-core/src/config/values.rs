@@ -320,5 +320,7 @@ impl fmt::Debug for CertificatePin {
 
 /// The text is not a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a pin is the SHA-256 of the server's public key in 64 hexadecimal digits, as `frps fingerprint` prints it")]
+#[error(
+    "a pin is the SHA-256 of the server's public key in 64 hexadecimal digits, as `frps fingerprint` prints it"
+)]
 pub struct PinError;

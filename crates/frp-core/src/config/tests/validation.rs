@@ -192,7 +192,7 @@ fn the_clients_checks_have_frps_texts() {
         ),
         (
             "transport.tls.pin = \"abc\"",
-            "a pin is the SHA-256 of the server's certificate in 64 hexadecimal digits",
+            "a pin is the SHA-256 of the server's public key in 64 hexadecimal digits, as `frps fingerprint` prints it",
         ),
         (
             "webServer.tls = {}",
