@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use certificates::Certificates;
 pub use data::Pattern;
 pub use detour::Detour;
-pub use link::{Link, Mux, Tls, Wire};
+pub use link::{Link, Mux, Tls, Transport, Wire};
 pub use pair::{Pair, PairBuilder};
 pub use ports::free_port;
 pub use process::Process;

@@ -31,6 +31,19 @@ pub enum Mux {
     Off,
 }
 
+/// What carries the streams (`transport.protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// WebSocket over TCP, with TLS inside of it.
+    Websocket,
+    /// WebSocket inside of TLS. frp's server needs something in front of it for that.
+    Wss,
+    /// QUIC, which has its own encryption and multiplexing whatever the link says.
+    Quic,
+}
+
 /// One way of connecting the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -40,6 +53,8 @@ pub struct Link {
     pub tls: Tls,
     /// The multiplexing.
     pub mux: Mux,
+    /// What is below.
+    pub transport: Transport,
 }
 
 impl Link {
@@ -48,6 +63,19 @@ impl Link {
         wire: Wire::V1,
         tls: Tls::Default,
         mux: Mux::On,
+        transport: Transport::Tcp,
+    };
+
+    /// The same over QUIC.
+    pub const QUIC: Self = Self {
+        transport: Transport::Quic,
+        ..Self::DEFAULT
+    };
+
+    /// The same over WebSocket.
+    pub const WEBSOCKET: Self = Self {
+        transport: Transport::Websocket,
+        ..Self::DEFAULT
     };
 }
 
@@ -65,30 +93,46 @@ impl fmt::Display for Link {
         f.write_str(match self.mux {
             Mux::On => "multiplexed",
             Mux::Off => "a connection per stream",
+        })?;
+        f.write_str(match self.transport {
+            Transport::Tcp => "",
+            Transport::Websocket => ", websocket",
+            Transport::Wss => ", wss",
+            Transport::Quic => ", QUIC",
         })
     }
 }
 
-/// Makes a test of `$check` (a function that takes a [`Link`]) on each of the twelve links.
+/// Makes a test of `$check` (a function that takes a [`Link`]) on each of the links: all that TCP
+/// has, and of the other transports what differs below the messages.
 #[macro_export]
 macro_rules! on_every_link {
     ($check:path) => {
         $crate::on_every_link! { $check;
-            wire_v1_with_default_tls_multiplexed:    V1 Default On,
-            wire_v1_with_default_tls_unmultiplexed:  V1 Default Off,
-            wire_v1_without_tls_multiplexed:         V1 Off     On,
-            wire_v1_without_tls_unmultiplexed:       V1 Off     Off,
-            wire_v1_with_mutual_tls_multiplexed:     V1 Mutual  On,
-            wire_v1_with_mutual_tls_unmultiplexed:   V1 Mutual  Off,
-            wire_v2_with_default_tls_multiplexed:    V2 Default On,
-            wire_v2_with_default_tls_unmultiplexed:  V2 Default Off,
-            wire_v2_without_tls_multiplexed:         V2 Off     On,
-            wire_v2_without_tls_unmultiplexed:       V2 Off     Off,
-            wire_v2_with_mutual_tls_multiplexed:     V2 Mutual  On,
-            wire_v2_with_mutual_tls_unmultiplexed:   V2 Mutual  Off,
+            wire_v1_with_default_tls_multiplexed:    V1 Default On  Tcp,
+            wire_v1_with_default_tls_unmultiplexed:  V1 Default Off Tcp,
+            wire_v1_without_tls_multiplexed:         V1 Off     On  Tcp,
+            wire_v1_without_tls_unmultiplexed:       V1 Off     Off Tcp,
+            wire_v1_with_mutual_tls_multiplexed:     V1 Mutual  On  Tcp,
+            wire_v1_with_mutual_tls_unmultiplexed:   V1 Mutual  Off Tcp,
+            wire_v2_with_default_tls_multiplexed:    V2 Default On  Tcp,
+            wire_v2_with_default_tls_unmultiplexed:  V2 Default Off Tcp,
+            wire_v2_without_tls_multiplexed:         V2 Off     On  Tcp,
+            wire_v2_without_tls_unmultiplexed:       V2 Off     Off Tcp,
+            wire_v2_with_mutual_tls_multiplexed:     V2 Mutual  On  Tcp,
+            wire_v2_with_mutual_tls_unmultiplexed:   V2 Mutual  Off Tcp,
+            websocket_with_wire_v1:                  V1 Default On  Websocket,
+            websocket_with_wire_v2:                  V2 Default On  Websocket,
+            websocket_without_tls:                   V1 Off     On  Websocket,
+            websocket_without_tls_unmultiplexed:     V2 Off     Off Websocket,
+            websocket_with_mutual_tls_unmultiplexed: V1 Mutual  Off Websocket,
+            quic_with_wire_v1:                       V1 Default On  Quic,
+            quic_with_wire_v2:                       V2 Default On  Quic,
+            quic_with_mutual_tls:                    V1 Mutual  On  Quic,
+            quic_without_tls_and_multiplexing:       V2 Off     Off Quic,
         }
     };
-    ($check:path; $($name:ident: $wire:ident $tls:ident $mux:ident,)+) => {
+    ($check:path; $($name:ident: $wire:ident $tls:ident $mux:ident $transport:ident,)+) => {
         $(
             #[test]
             fn $name() {
@@ -96,6 +140,7 @@ macro_rules! on_every_link {
                     wire: $crate::Wire::$wire,
                     tls: $crate::Tls::$tls,
                     mux: $crate::Mux::$mux,
+                    transport: $crate::Transport::$transport,
                 });
             }
         )+

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::{Certificates, Link, Mux, Process, Proxy, Sides, Tls, Wire, free_port, traffic};
+use crate::{
+    Certificates, Link, Mux, Process, Proxy, Sides, Tls, Transport, Wire, free_port, traffic,
+};
 
 /// What a pair will be: whose programs, connected how, with which proxies.
 #[derive(Debug)]
@@ -94,18 +96,30 @@ impl PairBuilder {
             Wire::V1 => "",
             Wire::V2 => "transport.wireProtocol = \"v2\"\n",
         };
+        // QUIC and TCP may have the same port.
+        let (server_transport, client_transport) = match self.link.transport {
+            Transport::Tcp => (String::new(), ""),
+            Transport::Websocket => (String::new(), "transport.protocol = \"websocket\"\n"),
+            Transport::Wss => (String::new(), "transport.protocol = \"wss\"\n"),
+            Transport::Quic => (
+                format!("quicBindPort = {bind_port}\n"),
+                "transport.protocol = \"quic\"\n",
+            ),
+        };
         let common = format!(
             "auth.token = \"{}\"\nlog.level = \"{}\"\nlog.disablePrintColor = true\n",
             Self::TOKEN,
             self.log_level
         );
         let server_toml = format!(
-            "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{common}{mux}{server_tls}{}",
+            "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{server_transport}{common}{mux}\
+             {server_tls}{}",
             self.server_options
         );
         let client_toml = format!(
             "serverAddr = \"127.0.0.1\"\nserverPort = {bind_port}\nloginFailExit = false\n\
-             {WEB_SERVER_KEY}port = {admin_port}\n{common}{mux}{wire}{client_tls}{}",
+             {WEB_SERVER_KEY}port = {admin_port}\n{client_transport}{common}{mux}{wire}\
+             {client_tls}{}",
             self.client_options
         );
         let pair = Pair {

@@ -50,9 +50,10 @@ pub fn carries_everything(sides: &Sides, link: Link) {
 }
 
 /// A large transfer arrives to its last byte in each direction, and in both at once.
-pub fn moves_large_transfers_intact(sides: &Sides) {
+pub fn moves_large_transfers_intact(sides: &Sides, link: Link) {
     let service = Service::start().unwrap();
     let pair = PairBuilder::new(sides)
+        .link(link)
         .proxy(Proxy::tcp("bulk", service.port()))
         .start()
         .unwrap();
@@ -297,6 +298,27 @@ pub fn terminated_client_leaves_nothing(sides: &Sides) {
     pair.client_mut().unwrap().wait_for_exit().unwrap();
     user.wait_for_close().unwrap();
     traffic::wait_for_port(port, false).unwrap();
+}
+
+/// A client whose connections the system does not close for it tells the server that it leaves, and
+/// ends well.
+pub fn terminated_client_takes_its_leave(sides: &Sides, link: Link) {
+    let service = Service::start().unwrap();
+    let mut pair = PairBuilder::new(sides)
+        .link(link)
+        .proxy(Proxy::tcp("brief", service.port()))
+        .start()
+        .unwrap();
+    let port = pair.port("brief").unwrap();
+
+    pair.client().unwrap().terminate().unwrap();
+
+    let status = pair.client_mut().unwrap().wait_for_exit().unwrap();
+    assert!(status.success(), "{status}");
+    traffic::wait_for_port(port, false).unwrap();
+    let server = pair.server().unwrap();
+    server.wait_for_line("close proxy [brief] success").unwrap();
+    server.wait_for_line("client exit success").unwrap();
 }
 
 /// A wrong token is refused, and both ends say so in frp's words.

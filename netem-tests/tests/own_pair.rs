@@ -14,9 +14,36 @@ mod every_proxy_type_works_over {
     on_every_link!(carries_everything);
 }
 
+/// frp's server takes no `wss` itself; ours does.
+mod every_proxy_type_works_over_wss {
+    use super::*;
+
+    fn carries_everything(link: Link) {
+        scenario::carries_everything(&ours(), link);
+    }
+
+    on_every_link! { carries_everything;
+        with_wire_v1:        V1 Default On  Wss,
+        with_wire_v2:        V2 Default On  Wss,
+        with_tls_turned_off: V1 Off     On  Wss,
+        unmultiplexed:       V2 Default Off Wss,
+        with_mutual_tls:     V1 Mutual  On  Wss,
+    }
+}
+
 #[test]
 fn large_transfers_arrive_intact() {
-    scenario::moves_large_transfers_intact(&ours());
+    scenario::moves_large_transfers_intact(&ours(), Link::DEFAULT);
+}
+
+#[test]
+fn large_transfers_arrive_intact_over_quic() {
+    scenario::moves_large_transfers_intact(&ours(), Link::QUIC);
+}
+
+#[test]
+fn large_transfers_arrive_intact_over_websocket() {
+    scenario::moves_large_transfers_intact(&ours(), Link::WEBSOCKET);
 }
 
 #[test]
@@ -32,6 +59,21 @@ fn two_hundred_users_are_served_at_once() {
 #[test]
 fn two_hundred_users_are_served_at_once_without_multiplexing() {
     scenario::serves_200_users_at_once(&ours(), UNMULTIPLEXED);
+}
+
+#[test]
+fn two_hundred_users_are_served_at_once_over_quic() {
+    scenario::serves_200_users_at_once(&ours(), Link::QUIC);
+}
+
+#[test]
+fn the_client_returns_after_the_server_was_killed_over_quic() {
+    scenario::client_returns_after_the_server_was_killed(&ours(), Link::QUIC);
+}
+
+#[test]
+fn the_client_returns_after_the_server_was_killed_over_websocket() {
+    scenario::client_returns_after_the_server_was_killed(&ours(), Link::WEBSOCKET);
 }
 
 #[test]
@@ -92,6 +134,21 @@ fn a_visitor_reaches_the_proxy_of_another_client_in_wire_v2() {
 #[test]
 fn a_terminated_client_leaves_nothing() {
     scenario::terminated_client_leaves_nothing(&ours());
+}
+
+#[test]
+fn a_terminated_client_takes_its_leave_over_quic() {
+    scenario::terminated_client_takes_its_leave(&ours(), Link::QUIC);
+}
+
+#[test]
+fn a_visitor_reaches_the_proxy_of_another_client_over_quic() {
+    scenario::visitor_reaches_the_proxy_of_another_client(&ours(), Link::QUIC);
+}
+
+#[test]
+fn a_wrong_token_is_refused_over_quic() {
+    scenario::wrong_token_is_refused(&ours(), Link::QUIC);
 }
 
 #[test]

@@ -60,12 +60,23 @@ macro_rules! with_either_side {
 }
 
 with_either_side! {
-    large_transfers_arrive_intact: scenario::moves_large_transfers_intact;
+    large_transfers_arrive_intact:
+        |sides| scenario::moves_large_transfers_intact(sides, Link::DEFAULT);
+    large_transfers_arrive_intact_over_quic:
+        |sides| scenario::moves_large_transfers_intact(sides, Link::QUIC);
+    large_transfers_arrive_intact_over_websocket:
+        |sides| scenario::moves_large_transfers_intact(sides, Link::WEBSOCKET);
     large_wrapped_transfers_arrive_intact: scenario::moves_large_transfers_intact_when_wrapped;
     two_hundred_users_are_served_at_once:
         |sides| scenario::serves_200_users_at_once(sides, Link::DEFAULT);
     two_hundred_users_are_served_at_once_without_multiplexing:
         |sides| scenario::serves_200_users_at_once(sides, UNMULTIPLEXED);
+    two_hundred_users_are_served_at_once_over_quic:
+        |sides| scenario::serves_200_users_at_once(sides, Link::QUIC);
+    two_hundred_users_are_served_at_once_over_websocket:
+        |sides| scenario::serves_200_users_at_once(sides, Link::WEBSOCKET);
+    the_client_returns_after_the_server_was_killed_over_websocket:
+        |sides| scenario::client_returns_after_the_server_was_killed(sides, Link::WEBSOCKET);
     the_client_returns_after_the_server_was_killed:
         |sides| scenario::client_returns_after_the_server_was_killed(sides, Link::DEFAULT);
     the_client_returns_after_the_server_was_killed_without_multiplexing:
@@ -83,6 +94,12 @@ with_either_side! {
     a_visitor_reaches_the_proxy_of_another_client_in_wire_v2:
         |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, WIRE_V2);
     a_terminated_client_leaves_nothing: scenario::terminated_client_leaves_nothing;
+    a_terminated_client_takes_its_leave_over_quic:
+        |sides| scenario::terminated_client_takes_its_leave(sides, Link::QUIC);
+    a_visitor_reaches_the_proxy_of_another_client_over_quic:
+        |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, Link::QUIC);
+    a_wrong_token_is_refused_over_quic:
+        |sides| scenario::wrong_token_is_refused(sides, Link::QUIC);
     a_wrong_token_is_refused: |sides| scenario::wrong_token_is_refused(sides, Link::DEFAULT);
     a_wrong_token_is_refused_in_wire_v2: |sides| scenario::wrong_token_is_refused(sides, WIRE_V2);
     a_taken_port_harms_only_its_own_proxy: scenario::taken_port_harms_only_its_own_proxy;

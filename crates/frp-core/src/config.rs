@@ -39,7 +39,9 @@ use load::{Env, Input};
 
 pub use auth::{AuthConfig, AuthScopes, TokenError, TokenSource, resolve_token};
 pub use client::{ClientConfig, ClientTls, ClientTransport, WireProtocol};
-pub use common::{LogConfig, LogFormat, LogLevel, LogTarget, UnknownLogLevel, WebServerConfig};
+pub use common::{
+    LogConfig, LogFormat, LogLevel, LogTarget, QuicConfig, UnknownLogLevel, WebServerConfig,
+};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use proxy::{
     LimitMode, ProxyConfig, ProxyKind, ProxyProtocol, ProxyTransport, VisitorConfig, VisitorKind,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use transports::BoxStream;
+use transports::{BoxStream, Class};
 
 use frp_proto::v2::FrameType;
 use frp_proto::{DecodeError, EncodeError, Message, WireVersion, v1, v2};
@@ -190,6 +190,11 @@ impl MessageStream {
         tokio::time::timeout(limit, self.write(message))
             .await
             .map_err(|_| ConnError::Timeout(limit))?
+    }
+
+    /// Tells the carrier what the conn is for.
+    pub fn set_class(&mut self, class: Class) {
+        self.stream.set_class(class);
     }
 
     /// Puts `layer` around the rest of the conn, in the same version.

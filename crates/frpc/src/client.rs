@@ -24,6 +24,7 @@ use crate::control::{Control, ControlEnd, ControlHandle, Services};
 use crate::login::{LoggedIn, LoginError, login};
 use crate::retry::{Backoff, FIRST_LOGIN_CAP, RELOGIN_CAP, Reconnect};
 use crate::status::ProxyStatus;
+use crate::transport::needs_goodbye;
 
 /// One frpc: a server, and what is published and visited there.
 #[derive(Debug)]
@@ -142,6 +143,11 @@ impl Client {
             let _ = tokio::time::timeout(grace + STOP_LIMIT, control.close(grace)).await;
         }
         self.stopped.cancel();
+    }
+
+    /// Says whether frps has to be told when the program ends.
+    pub(crate) fn needs_goodbye(&self) -> bool {
+        needs_goodbye(self.transport.kind())
     }
 
     /// Publishes and visits `services` from here on. What is equal is left alone. Without a

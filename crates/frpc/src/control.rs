@@ -16,7 +16,7 @@ use frp_core::session::Session;
 use frp_core::task;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::client::Context;
@@ -193,18 +193,27 @@ impl Control {
     /// Works until the session ends, beginning with `services`.
     pub(crate) async fn run(mut self, services: &Services) -> ControlEnd {
         self.update(services).await;
-        let end = match self.work().await {
-            Ok(()) => ControlEnd::ClosedHere,
-            Err(end) => end,
+        let (end, farewell) = match self.work().await {
+            Ok(farewell) => (ControlEnd::ClosedHere, Some(farewell)),
+            Err(end) => (end, None),
         };
         // Proxies and visitors go before the carrier, so that no user is accepted for nothing.
         let _unsent = self.proxies.lock().close();
         self.visitors.close().await;
         self.session.carrier().close();
+        if let Some(Farewell { grace, done }) = farewell {
+            // Whoever waits for this ends the program, and a carrier without a connection of the
+            // system's has to send its last packet itself.
+            if !grace.is_zero() {
+                let _ = timeout(CLOSE_TIMEOUT, self.session.carrier().closed()).await;
+                sleep(LAST_PACKET).await;
+            }
+            let _ = done.send(());
+        }
         end
     }
 
-    async fn work(&mut self) -> Result<(), ControlEnd> {
+    async fn work(&mut self) -> Result<Farewell, ControlEnd> {
         let transport = &self.context.config.transport;
         let heartbeat_timeout = transport
             .heartbeat_interval
@@ -236,8 +245,7 @@ impl Control {
                     }
                     Command::Close { grace, done } => {
                         self.close_gracefully(grace).await;
-                        let _ = done.send(());
-                        return Ok(());
+                        return Ok(Farewell { grace, done });
                     }
                 },
                 // Without an error it has panicked.
@@ -342,6 +350,19 @@ impl Control {
         sleep_until(deadline.into()).await;
     }
 }
+
+/// Somebody has asked for the end.
+#[derive(Debug)]
+struct Farewell {
+    grace: Duration,
+    done: oneshot::Sender<()>,
+}
+
+/// How long a carrier has for its last bytes: the second of the contract, and a bit.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
+
+/// How long the last packet of a closed carrier takes to leave: the turns of a few tasks.
+const LAST_PACKET: Duration = Duration::from_millis(20);
 
 /// How long a control reads on after its carrier has closed.
 const LAST_WORDS: Duration = Duration::from_millis(50);

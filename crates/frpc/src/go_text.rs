@@ -29,6 +29,7 @@ pub fn bind(error: &io::Error) -> String {
 pub fn dial(error: &DialError) -> String {
     match error {
         DialError::Connect { addr, source } => format!("dial tcp {addr}: {}", connect(source)),
+        DialError::ConnectUdp { addr, source } => format!("dial udp {addr}: {}", connect(source)),
         other => other.to_string(),
     }
 }

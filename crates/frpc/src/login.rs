@@ -19,6 +19,7 @@ use frp_core::transports::{Class, DialError};
 
 use crate::client::Context;
 use crate::go_text;
+use crate::transport::has_tls;
 
 /// The version that frpc calls itself: peers and scripts compare it with frp's.
 pub const FRP_VERSION: &str = "0.70.1";
@@ -93,7 +94,7 @@ async fn exchange(
         getrandom::fill(&mut random)?;
         let name = transport.protocol.to_string();
         let client_hello =
-            hello::client_hello(&name, transport.tls.enable, transport.tcp_mux, random);
+            hello::client_hello(&name, has_tls(&context.config), transport.tcp_mux, random);
         stream
             .write_hello(FrameType::ClientHello, &client_hello)
             .await?;

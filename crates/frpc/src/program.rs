@@ -299,13 +299,26 @@ fn block_on_with(
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+        let mut service = std::pin::pin!(service);
         let number = tokio::select! {
-            result = service => return result,
+            result = &mut service => return result,
             _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
         };
-        say_goodbye(clients).await;
-        // frp has no handler: whoever started it sees a death by the signal. Does not return.
+        // The clients take their leave in there, so it has to go on.
+        let running = async {
+            let _ = service.await;
+            std::future::pending().await
+        };
+        let has_goodbye = tokio::select! {
+            has_goodbye = say_goodbye(clients) => has_goodbye,
+            has_goodbye = running => has_goodbye,
+        };
+        // As in frp, which handles signals only then.
+        if has_goodbye {
+            return Ok(());
+        }
+        // Whoever started it sees a death by the signal. Does not return.
         signal_hook::low_level::emulate_default_handler(number).map_err(|e| e.to_string())
     });
     // A blocking task (a name being resolved) must not hold up the end.
@@ -314,19 +327,34 @@ fn block_on_with(
 }
 
 /// Closes all sessions in good order, so that nobody waits for users of a program that is gone.
-async fn say_goodbye(clients: &Clients) {
+/// Returns whether there was one whose server has to be told, and has been.
+async fn say_goodbye(clients: &Clients) -> bool {
     let clients = std::mem::take(&mut *clients.0.lock());
+    let has_goodbye = clients.iter().any(|client| client.needs_goodbye());
+    let (grace, limit) = if has_goodbye {
+        (GOODBYE_GRACE, GOODBYE_GRACE + GOODBYE_LIMIT)
+    } else {
+        (Duration::ZERO, LIMIT)
+    };
     let mut closing = JoinSet::new();
     for client in clients {
-        closing.spawn(async move { client.stop(Duration::ZERO).await });
+        closing.spawn(async move { client.stop(grace).await });
     }
     let all = async { while closing.join_next().await.is_some() {} };
     // Who is slower than this finds out by the sockets that the system closes.
-    let _ = tokio::time::timeout(GOODBYE_LIMIT, all).await;
+    let _ = tokio::time::timeout(limit, all).await;
+    has_goodbye
 }
 
-/// How long the end of the program waits for its peers.
-const GOODBYE_LIMIT: Duration = Duration::from_millis(200);
+/// How long frps has to read that the proxies are gone, where it has to be told. frp's value.
+const GOODBYE_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a carrier may then take to close: as long as its contract says, and a bit.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(1300);
+
+/// How long the end of the program waits for peers that find out by the sockets that the system
+/// closes.
+const LIMIT: Duration = Duration::from_millis(200);
 
 fn print_line(text: &dyn Display) {
     print(&format!("{text}\n"));

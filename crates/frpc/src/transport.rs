@@ -1,11 +1,14 @@
 //! The transport that the configuration asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use frp_core::config::ClientConfig;
 use frp_core::transports::mux::MuxConfig;
+use frp_core::transports::quic::{QuicDialConfig, QuicTransport};
 use frp_core::transports::tcp::{ProxyUrl, ProxyUrlError, TcpDialConfig, TcpTransport};
-use frp_core::transports::tls::{ClientTlsConfig, FingerprintParseError, TlsError};
+use frp_core::transports::tls::{ClientTls, ClientTlsConfig, FingerprintParseError, TlsError};
+use frp_core::transports::websocket::{WebsocketDialConfig, WebsocketTransport};
 use frp_core::transports::{Transport, TransportKind};
 
 /// Why a transport cannot be had.
@@ -27,38 +30,148 @@ pub enum TransportError {
 
 /// Prepares to dial the server of `config`. Reads the files of its TLS settings.
 pub fn dialer(config: &ClientConfig) -> Result<Arc<dyn Transport>, TransportError> {
+    let is_tls_on = config.transport.tls.enable;
+    Ok(match config.transport.protocol {
+        TransportKind::Tcp => Arc::new(TcpTransport::dialer(tcp(config, is_tls_on)?)),
+        TransportKind::Websocket => websocket(WebsocketDialConfig {
+            tcp: tcp(config, is_tls_on)?,
+            outer_tls: None,
+            path: WEBSOCKET_PATH,
+        }),
+        TransportKind::Wss => websocket(WebsocketDialConfig {
+            tcp: tcp(config, false)?,
+            outer_tls: Some(tls(config)?),
+            path: WEBSOCKET_PATH,
+        }),
+        TransportKind::Quic => Arc::new(QuicTransport::dialer(quic(config)?)),
+        kind @ TransportKind::Memory => return Err(TransportError::Unsupported(kind)),
+    })
+}
+
+/// Says whether the server has to be told when this program ends. Where the system closes nothing
+/// on its behalf, it would find out only after the idle timeout.
+pub fn needs_goodbye(kind: TransportKind) -> bool {
+    kind == TransportKind::Quic
+}
+
+/// Says whether `config` makes connections that are encrypted.
+pub(crate) fn has_tls(config: &ClientConfig) -> bool {
     let transport = &config.transport;
-    if transport.protocol != TransportKind::Tcp {
-        return Err(TransportError::Unsupported(transport.protocol));
-    }
-    let tls = &transport.tls;
-    let tls_config = ClientTlsConfig {
-        cert_and_key: tls.cert_file.clone().zip(tls.key_file.clone()),
-        trusted_ca: tls.trusted_ca_file.clone(),
-        server_name: tls.server_name.clone(),
-        pin: tls.pin.map(|pin| pin.to_string().parse()).transpose()?,
-    };
+    transport.tls.enable || matches!(transport.protocol, TransportKind::Wss | TransportKind::Quic)
+}
+
+fn tcp(config: &ClientConfig, has_tls: bool) -> Result<TcpDialConfig, TransportError> {
+    let transport = &config.transport;
     let proxy = transport.proxy_url.as_ref();
     let mux = MuxConfig {
         keepalive_interval: transport.tcp_mux_keepalive_interval,
         ..MuxConfig::default()
     };
-    Ok(Arc::new(TcpTransport::dialer(TcpDialConfig {
+    Ok(TcpDialConfig {
         timeout: transport.dial_server_timeout,
         keepalive: transport.dial_server_keepalive,
         local_ip: transport.connect_server_local_ip,
         proxy: proxy
             .map(|proxy| proxy.url().as_str().parse::<ProxyUrl>())
             .transpose()?,
-        tls: if tls.enable {
-            Some(tls_config.build()?)
-        } else {
-            None
-        },
-        marker: (!tls.disable_custom_first_byte).then_some(TLS_MARKER),
+        tls: has_tls.then(|| tls(config)).transpose()?,
+        marker: (!transport.tls.disable_custom_first_byte).then_some(TLS_MARKER),
         mux: transport.tcp_mux.then_some(mux),
-    })))
+    })
+}
+
+fn websocket(config: WebsocketDialConfig) -> Arc<dyn Transport> {
+    Arc::new(WebsocketTransport::dialer(config))
+}
+
+/// QUIC has its own multiplexing and takes no proxy. Without `tls.enable` it has TLS all the same,
+/// as in frp, but neither shows a certificate nor checks one.
+fn quic(config: &ClientConfig) -> Result<QuicDialConfig, TransportError> {
+    let transport = &config.transport;
+    let tls = if transport.tls.enable {
+        tls(config)?
+    } else {
+        let unchecked = ClientTlsConfig {
+            server_name: transport.tls.server_name.clone(),
+            ..ClientTlsConfig::default()
+        };
+        unchecked.build()?
+    };
+    let quic = &transport.quic;
+    Ok(QuicDialConfig {
+        timeout: transport.dial_server_timeout,
+        keepalive_interval: quic.keepalive_period.unwrap_or(Duration::ZERO),
+        idle_timeout: quic.max_idle_timeout,
+        max_incoming_streams: quic.max_incoming_streams,
+        local_ip: transport.connect_server_local_ip,
+        ..QuicDialConfig::new(tls, QUIC_ALPN)
+    })
+}
+
+fn tls(config: &ClientConfig) -> Result<ClientTls, TransportError> {
+    let tls = &config.transport.tls;
+    let config = ClientTlsConfig {
+        cert_and_key: tls.cert_file.clone().zip(tls.key_file.clone()),
+        trusted_ca: tls.trusted_ca_file.clone(),
+        server_name: tls.server_name.clone(),
+        pin: tls.pin.map(|pin| pin.to_string().parse()).transpose()?,
+    };
+    Ok(config.build()?)
 }
 
 /// frp's byte before TLS, for servers that share the port with others who speak TLS.
 const TLS_MARKER: u8 = 0x17;
+
+/// Where frp grants upgrades to WebSocket.
+const WEBSOCKET_PATH: &str = "/~!frp";
+
+/// frp's protocol over QUIC.
+const QUIC_ALPN: &[u8] = b"frp";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const KINDS: [TransportKind; 4] = [
+        TransportKind::Tcp,
+        TransportKind::Websocket,
+        TransportKind::Wss,
+        TransportKind::Quic,
+    ];
+
+    fn config(kind: TransportKind) -> ClientConfig {
+        let mut config = ClientConfig::default();
+        config.transport.protocol = kind;
+        config
+    }
+
+    #[test]
+    fn every_protocol_has_its_transport() {
+        for kind in KINDS {
+            assert_eq!(dialer(&config(kind)).unwrap().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn wss_and_quic_have_tls_even_when_it_is_off() {
+        let has_tls = KINDS.map(|kind| {
+            let mut config = config(kind);
+            assert!(has_tls(&config));
+            config.transport.tls.enable = false;
+            has_tls(&config)
+        });
+        assert_eq!(has_tls, [false, false, true, true]);
+    }
+
+    #[test]
+    fn wss_checks_certificates_even_when_tls_is_off_and_quic_does_not() {
+        let is_checked = KINDS.map(|kind| {
+            let mut config = config(kind);
+            config.transport.tls.enable = false;
+            config.transport.tls.trusted_ca_file = Some("/nowhere/ca.crt".into());
+            dialer(&config).is_err()
+        });
+        assert_eq!(is_checked, [false, false, true, false]);
+    }
+}

@@ -1,9 +1,12 @@
-//! What the main listener is told: TLS, multiplexing, bounds.
+//! What the listeners for clients are told: TLS, multiplexing, bounds.
+
+use std::time::Duration;
 
 use frp_core::config::ServerConfig;
 use frp_core::state::StateDir;
 use frp_core::transports::half_open::HalfOpenLimits;
 use frp_core::transports::mux::MuxConfig;
+use frp_core::transports::quic::QuicListenConfig;
 use frp_core::transports::tcp::TcpListenConfig;
 use frp_core::transports::tls::{
     Fingerprint, PemPair, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
@@ -13,15 +16,11 @@ use tracing::{info, warn};
 use crate::server::{StartError, Timing};
 
 /// The settings for frp's bindPort.
-pub(crate) fn config(
-    config: &ServerConfig,
-    state: &StateDir,
-    timing: Timing,
-) -> Result<TcpListenConfig, StartError> {
+pub(crate) fn tcp(config: &ServerConfig, tls: ServerTls, timing: Timing) -> TcpListenConfig {
     let transport = &config.transport;
-    Ok(TcpListenConfig {
+    TcpListenConfig {
         keepalive: transport.tcp_keepalive,
-        tls: Some(tls(config, state)?),
+        tls: Some(tls),
         force_tls: transport.tls.force,
         websocket_path: Some(WEBSOCKET_PATH),
         marker: Some(TLS_MARKER),
@@ -31,7 +30,19 @@ pub(crate) fn config(
         }),
         limits: HalfOpenLimits::default(),
         login_timeout: timing.login_timeout,
-    })
+    }
+}
+
+/// The settings for frp's quicBindPort. There is always TLS, so `tls.force` says nothing here.
+pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> QuicListenConfig {
+    let quic = &config.transport.quic;
+    QuicListenConfig {
+        keepalive_interval: quic.keepalive_period.unwrap_or(Duration::ZERO),
+        idle_timeout: quic.max_idle_timeout,
+        max_incoming_streams: quic.max_incoming_streams,
+        login_timeout: timing.login_timeout,
+        ..QuicListenConfig::new(tls, QUIC_ALPN)
+    }
 }
 
 /// What clients can pin: the fingerprint of the certificate that a server with `config` presents.
@@ -60,10 +71,14 @@ pub enum FingerprintError {
 /// Where frp grants upgrades to WebSocket.
 const WEBSOCKET_PATH: &str = "/~!frp";
 
+/// frp's protocol over QUIC.
+const QUIC_ALPN: &[u8] = b"frp";
+
 /// The name of the state directory below the user's.
 pub(crate) const PROGRAM: &str = "frps";
 
-fn tls(config: &ServerConfig, state: &StateDir) -> Result<ServerTls, StartError> {
+/// What the server shows to clients, and whom it trusts, over whichever transport.
+pub(crate) fn tls(config: &ServerConfig, state: &StateDir) -> Result<ServerTls, StartError> {
     let tls = &config.transport.tls;
     let certificate = match (&tls.cert_file, &tls.key_file) {
         (Some(certificate), Some(key)) => ServerCertificate::Files {

@@ -14,6 +14,7 @@ use frp_core::proto::v2::FrameType;
 use frp_core::transform::TransformStream;
 use frp_core::transform::aead::{Aead, Side};
 use frp_core::transform::cfb::Cfb;
+use frp_core::transports::{Class, TransportKind};
 use tokio::io::AsyncWriteExt;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
@@ -118,6 +119,8 @@ async fn start(
             debug!("{}", LoginError::Replaced);
             return false;
         }
+        // Ahead of whatever users send over the same carrier.
+        conn.set_class(Class::Control);
         let response = LoginResp {
             version: FRP_VERSION.to_owned(),
             run_id: session.run_id.clone(),
@@ -233,13 +236,17 @@ fn welcome(server: &Server, session: &Session) -> Extension<HoldfastWelcome> {
     let Some(hello) = session.login.holdfast.get() else {
         return Extension::Absent;
     };
+    let kind = session.link.carrier.kind();
     Extension::from(HoldfastWelcome {
         version: hello.version.min(VERSION),
         session_id: rand::random(),
         server_random: rand::random(),
         endpoints: vec![EndpointOffer {
-            transport: session.link.carrier.kind().to_string(),
-            port: server.port(),
+            transport: kind.to_string(),
+            port: match (kind, server.config.quic_bind_port) {
+                (TransportKind::Quic, Some(port)) => port.get(),
+                _ => server.port(),
+            },
         }],
         ..HoldfastWelcome::default()
     })

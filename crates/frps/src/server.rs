@@ -1,4 +1,4 @@
-//! The server: its listener, and the way from an accepted carrier to whoever serves it.
+//! The server: its listeners, and the way from an accepted carrier to whoever serves it.
 //!
 //! Each carrier has a task that accepts its streams, each stream has a task that reads its first
 //! message under a deadline and hands the stream on: a login becomes a session, a work stream goes
@@ -19,6 +19,7 @@ use frp_core::proto::hello::ControlKeys;
 use frp_core::session::CarrierStream;
 use frp_core::state::StateDir;
 use frp_core::task;
+use frp_core::transports::quic::QuicTransport;
 use frp_core::transports::tcp::TcpTransport;
 use frp_core::transports::tls::TlsError;
 use frp_core::transports::{BoxStream, Incoming, Listener, Transport};
@@ -81,7 +82,8 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Handle, StartError> {
         let state = StateDir::open(config.state_dir.as_deref(), listen::PROGRAM);
         let timing = Timing::default();
-        let transport = TcpTransport::listener(listen::config(&config, &state, timing)?);
+        let tls = listen::tls(&config, &state)?;
+        let transport = TcpTransport::listener(listen::tcp(&config, tls.clone(), timing));
         let ip = net::resolve(&config.bind_addr)
             .map_err(|source| StartError::Address(config.bind_addr.clone(), source))?;
         let address = net::join_host_port(&config.bind_addr, config.bind_port);
@@ -92,6 +94,20 @@ impl Server {
                 address: address.clone(),
                 source: error.source,
             })?;
+        let quic = match config.quic_bind_port {
+            Some(port) => {
+                let transport = QuicTransport::listener(listen::quic(&config, tls, timing));
+                let address = net::join_host_port(&config.bind_addr, port.get());
+                match transport.bind(SocketAddr::new(ip, port.get())).await {
+                    Ok(listener) => Some((address, listener)),
+                    Err(error) => {
+                        let source = error.source;
+                        return Err(StartError::ListenQuic { address, source });
+                    }
+                }
+            }
+            None => None,
+        };
         let web = config.web_server.clone();
         let web_listener = if web.port > 0 {
             Some(web::listen(&web).await?)
@@ -100,6 +116,10 @@ impl Server {
         };
         let mut handle = Self::start_on(config, listener, timing)?;
         info!("frps tcp listen on {address}");
+        if let Some((address, listener)) = quic {
+            handle.serve_clients(listener);
+            info!("frps quic listen on {address}");
+        }
         if let Some(listener) = web_listener {
             handle.serve_web(listener);
             info!("dashboard listen on {}", web::address(&web));
@@ -143,12 +163,13 @@ impl Server {
             stop: CancellationToken::new(),
             config,
         });
-        task::spawn("listener", Arc::clone(&server).accept_carriers(listener));
         task::spawn("housekeeping", Arc::clone(&server).keep_house());
-        Ok(Handle {
+        let handle = Handle {
             server,
             web_addr: None,
-        })
+        };
+        handle.serve_clients(listener);
+        Ok(handle)
     }
 
     /// The main listener's port.
@@ -340,6 +361,12 @@ impl Handle {
         self.web_addr
     }
 
+    /// Accepts clients on one more listener, of whichever transport, until the server stops.
+    pub fn serve_clients(&self, listener: Box<dyn Listener>) {
+        let server = Arc::clone(&self.server);
+        task::spawn("listener", server.accept_carriers(listener));
+    }
+
     /// Answers requests to the API on `listener` until the server stops.
     pub fn serve_web(&mut self, listener: TcpListener) {
         self.web_addr = listener.local_addr().ok();
@@ -370,6 +397,11 @@ impl Handle {
             }
             for link in &links {
                 link.carrier.closed().await;
+            }
+            if !links.is_empty() {
+                // A carrier without a connection of the system's has to send its last packet
+                // itself, and the program ends behind this.
+                tokio::time::sleep(LAST_PACKET).await;
             }
         };
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, stopping)
@@ -435,6 +467,17 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The port for QUIC is taken, or not allowed.
+    #[error(
+        "listen on quic udp address {address} error: listen udp {address}: {}",
+        bind_error_text(source)
+    )]
+    ListenQuic {
+        /// As the configuration has it.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An address in the configuration is none.
     #[error("cannot resolve {0}: {1}")]
     Address(String, io::Error),
@@ -461,6 +504,9 @@ const MIN_TOKEN_LEN: usize = 8;
 
 /// How long a stop may take: what a carrier needs to deliver its last bytes, and a bit.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How long the last packet of a closed carrier takes to leave: the turns of a few tasks.
+const LAST_PACKET: Duration = Duration::from_millis(20);
 
 /// As often as frp looks for statistics that have become too old.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(12 * 3600);

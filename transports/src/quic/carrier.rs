@@ -205,7 +205,12 @@ impl Carrier for QuicCarrier {
     }
 
     fn closed(&self) -> BoxFuture<'_, CarrierError> {
-        Box::pin(self.shared.ended.wait())
+        Box::pin(async {
+            let reason = self.shared.ended.wait().await;
+            // A carrier that was closed on this side still sends what was written before.
+            self.shared.connection.closed().await;
+            reason
+        })
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use transports::TransportKind;
 
 use super::{
-    AuthConfig, CertificatePin, LogConfig, ProxyConfig, ProxyUrl, VisitorConfig, WebServerConfig,
+    AuthConfig, CertificatePin, LogConfig, ProxyConfig, ProxyUrl, QuicConfig, VisitorConfig,
+    WebServerConfig,
 };
 
 /// Everything that frpc is told. The names are frp's; `Default` is what an empty file means.
@@ -81,11 +82,13 @@ pub struct ClientTransport {
     pub dial_server_keepalive: Option<Duration>,
     /// The local address to dial from.
     pub connect_server_local_ip: Option<IpAddr>,
-    /// The proxy to dial through. The environment's `http_proxy` when the file says nothing.
+    /// The proxy to dial through, except with QUIC. The environment's `http_proxy` when the file
+    /// says nothing.
     pub proxy_url: Option<ProxyUrl>,
     /// How many work connections are opened ahead.
     pub pool_count: u32,
-    /// Whether connections carry many streams. The server must have the same.
+    /// Whether connections carry many streams. The server must have the same. With QUIC they always
+    /// do.
     pub tcp_mux: bool,
     /// How often the multiplexer asks whether the peer is there.
     pub tcp_mux_keepalive_interval: Duration,
@@ -93,6 +96,8 @@ pub struct ClientTransport {
     pub heartbeat_interval: Option<Duration>,
     /// How long without a `Pong` is too long. `None` is never.
     pub heartbeat_timeout: Option<Duration>,
+    /// QUIC.
+    pub quic: QuicConfig,
     /// TLS.
     pub tls: ClientTls,
 }
@@ -111,6 +116,7 @@ impl Default for ClientTransport {
             tcp_mux_keepalive_interval: Duration::from_secs(30),
             heartbeat_interval: None,
             heartbeat_timeout: None,
+            quic: QuicConfig::default(),
             tls: ClientTls::default(),
         }
     }
@@ -129,7 +135,8 @@ pub enum WireProtocol {
 /// TLS towards the server (`transport.tls` of frpc).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Whether TLS is used.
+    /// Whether TLS is used. `wss` and QUIC always use it; QUIC goes without the files below when
+    /// this is off.
     pub enable: bool,
     /// Whether the byte 0x17 before TLS is left out.
     pub disable_custom_first_byte: bool,

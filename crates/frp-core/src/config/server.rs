@@ -1,9 +1,10 @@
 //! The checked configuration of frps.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AuthConfig, LogConfig, PortRanges, WebServerConfig};
+use super::{AuthConfig, LogConfig, PortRanges, QuicConfig, WebServerConfig};
 
 /// Everything that frps is told. The names are frp's; `Default` is what an empty file means.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,8 @@ pub struct ServerConfig {
     pub bind_addr: String,
     /// The port of the main listener. 0 asks the system for one.
     pub bind_port: u16,
+    /// The UDP port for QUIC, at `bind_addr`. `None` is off.
+    pub quic_bind_port: Option<NonZeroU16>,
     /// The address of the proxies' listeners; `bind_addr` when the file says nothing.
     pub proxy_bind_addr: String,
     /// The admin API.
@@ -44,6 +47,7 @@ impl Default for ServerConfig {
             auth: AuthConfig::default(),
             bind_addr: "0.0.0.0".to_owned(),
             bind_port: 7000,
+            quic_bind_port: None,
             proxy_bind_addr: "0.0.0.0".to_owned(),
             web_server: WebServerConfig::default(),
             enable_prometheus: false,
@@ -72,6 +76,8 @@ pub struct ServerTransport {
     pub max_pool_count: u32,
     /// After which silence a client is given up. `None` is off.
     pub heartbeat_timeout: Option<Duration>,
+    /// QUIC.
+    pub quic: QuicConfig,
     /// TLS.
     pub tls: ServerTls,
 }
@@ -84,12 +90,13 @@ impl Default for ServerTransport {
             tcp_keepalive: Some(Duration::from_secs(7200)),
             max_pool_count: 5,
             heartbeat_timeout: None,
+            quic: QuicConfig::default(),
             tls: ServerTls::default(),
         }
     }
 }
 
-/// TLS of the main listener (`transport.tls` of frps).
+/// TLS of the main listener and of QUIC (`transport.tls` of frps).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerTls {
     /// Whether connections without TLS are refused. Always with `trusted_ca_file`.

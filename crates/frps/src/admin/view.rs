@@ -1,6 +1,7 @@
 //! What both generations of the API show, with frp's names.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use chrono::{DateTime, Local};
 use serde::Serialize;
@@ -49,7 +50,7 @@ impl ServerConfigView {
             vhost_https_port: 0,
             tcpmux_http_connect_port: 0,
             kcp_bind_port: 0,
-            quic_bind_port: 0,
+            quic_bind_port: config.quic_bind_port.map_or(0, NonZeroU16::get),
             subdomain_host: "",
             max_pool_count: config.transport.max_pool_count,
             max_ports_per_client: config.max_ports_per_client.unwrap_or(0),

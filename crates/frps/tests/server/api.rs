@@ -1,6 +1,7 @@
 //! The dashboard's API, as operators and frp's own tests read it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 
 use frp_core::config::ServerConfig;
 use frp_core::proto::msg::{Login, NewProxy};
@@ -309,4 +310,12 @@ async fn wrong_methods_and_paths_are_answered_as_frp_answers_them() {
     )
     .await;
     assert_eq!(status, 403, "a page of another site changes nothing");
+}
+
+#[tokio::test]
+async fn both_generations_show_the_port_for_quic() {
+    let (_server, addr) = start(|config| config.quic_bind_port = NonZeroU16::new(7001)).await;
+    assert_eq!(get(addr, "/api/serverinfo").await["quicBindPort"], 7001);
+    let v2 = get(addr, "/api/v2/system/info").await;
+    assert_eq!(v2["data"]["config"]["quicBindPort"], 7001);
 }

@@ -17,7 +17,9 @@ use frp_core::transform::aead::{Aead, Side};
 use frp_core::transform::cfb::Cfb;
 use frp_core::transports::half_open::HalfOpenLimits;
 use frp_core::transports::mux::MuxConfig;
+use frp_core::transports::quic::{QuicDialConfig, QuicListenConfig, QuicTransport};
 use frp_core::transports::tcp::{TcpDialConfig, TcpListenConfig, TcpTransport};
+use frp_core::transports::tls::{ClientTlsConfig, ServerCertificate, ServerTlsConfig, self_signed};
 use frp_core::transports::{BoxStream, Endpoint, Transport};
 use frp_core::work::{WorkOptions, wrap};
 use frps::{Handle, Server, Timing};
@@ -88,6 +90,22 @@ impl TestServer {
         Session::dial(Arc::new(transport), endpoint).await.unwrap()
     }
 
+    /// Has the server listen for QUIC too, and returns where.
+    pub(crate) async fn listen_on_quic(&self) -> SocketAddr {
+        let tls = ServerTlsConfig {
+            certificate: ServerCertificate::Pair(self_signed().unwrap()),
+            trusted_ca: None,
+        };
+        let config = QuicListenConfig::new(tls.build().unwrap(), b"frp");
+        let listener = QuicTransport::listener(config)
+            .bind("127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let addr = listener.local_addr();
+        self.handle.serve_clients(listener);
+        addr
+    }
+
     /// Logs in on a connection of its own.
     pub(crate) async fn log_in(
         &self,
@@ -100,6 +118,17 @@ impl TestServer {
     pub(crate) async fn client(&self) -> Client {
         self.log_in(WireVersion::V1, login()).await.unwrap()
     }
+}
+
+/// A connection over QUIC.
+pub(crate) async fn dial_quic(addr: SocketAddr) -> Session {
+    let tls = ClientTlsConfig::default().build().unwrap();
+    let transport = QuicTransport::dialer(QuicDialConfig::new(tls, b"frp"));
+    let endpoint = Endpoint {
+        host: addr.ip().to_string(),
+        port: addr.port(),
+    };
+    Session::dial(Arc::new(transport), endpoint).await.unwrap()
 }
 
 /// A server's configuration for loopback.

@@ -4,7 +4,7 @@ use frp_core::config::ServerConfig;
 use frp_core::proto::WireVersion;
 use frp_core::proto::msg::{Login, NewWorkConn};
 
-use crate::client::{TestServer, closed, login, open_with, started, user};
+use crate::client::{Client, TestServer, closed, dial_quic, login, open_with, started, user};
 
 #[tokio::test]
 async fn a_work_stream_must_come_over_the_carrier_of_its_session() {
@@ -31,6 +31,32 @@ async fn a_work_stream_must_come_over_the_carrier_of_its_session() {
     let mut own = client.open_work_stream().await;
     let _user = user(port).await;
     assert_eq!(started(&mut own).await.proxy_name, "web");
+}
+
+#[tokio::test]
+async fn over_quic_too_a_work_stream_must_come_over_the_carrier_of_its_session() {
+    let server = TestServer::start().await;
+    let quic = server.listen_on_quic().await;
+    for wire in [WireVersion::V1, WireVersion::V2] {
+        let session = dial_quic(quic).await;
+        let mut client = Client::log_in(session, wire, login()).await.unwrap();
+        let port = client.tcp_proxy(&format!("web-{wire}")).await;
+        let message = NewWorkConn {
+            run_id: client.run_id().to_owned(),
+            ..NewWorkConn::default()
+        };
+        let short = &client.run_id()[..4];
+        let error = format!("client control for run id [{short}] is no longer current");
+
+        for stranger in [dial_quic(quic).await, server.dial().await] {
+            let mut stolen = open_with(&stranger, wire, message.clone()).await;
+            assert_eq!(started(&mut stolen).await.error, error);
+        }
+
+        let mut own = client.open_work_stream().await;
+        let _user = user(port).await;
+        assert_eq!(started(&mut own).await.proxy_name, format!("web-{wire}"));
+    }
 }
 
 #[tokio::test]

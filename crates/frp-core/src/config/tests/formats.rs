@@ -1,5 +1,10 @@
 //! TOML, YAML and JSON, told apart by content.
 
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use transports::TransportKind;
+
 use super::*;
 
 #[test]
@@ -218,9 +223,56 @@ fn the_short_form_of_transport_is_its_protocol() {
         ClientConfig::default()
     );
     assert_eq!(
-        client_errors("transport = \"quic\""),
-        ["frpc.toml:1:13: transport.protocol: not supported yet: transport.protocol quic"]
+        client("transport = \"quic\"")
+            .unwrap()
+            .config
+            .transport
+            .protocol,
+        TransportKind::Quic
     );
+    assert_eq!(
+        client_errors("transport = \"kcp\""),
+        ["frpc.toml:1:13: transport.protocol: not supported yet: transport.protocol kcp"]
+    );
+}
+
+#[test]
+fn every_protocol_has_its_name() {
+    for kind in [
+        TransportKind::Tcp,
+        TransportKind::Quic,
+        TransportKind::Websocket,
+        TransportKind::Wss,
+    ] {
+        let config = client(&format!("transport.protocol = \"{kind}\""))
+            .unwrap()
+            .config;
+        assert_eq!(config.transport.protocol, kind);
+    }
+}
+
+#[test]
+fn quic_has_frps_keys_and_defaults_on_both_sides() {
+    let defaults = QuicConfig {
+        keepalive_period: Some(Duration::from_secs(10)),
+        max_idle_timeout: Duration::from_secs(30),
+        max_incoming_streams: 100_000,
+    };
+    assert_eq!(client("").unwrap().config.transport.quic, defaults);
+    let config = server("quicBindPort = 7001").unwrap().config;
+    assert_eq!(config.quic_bind_port, NonZeroU16::new(7001));
+    assert_eq!(config.transport.quic, defaults);
+
+    let text = "[transport.quic]\nkeepalivePeriod = -1\nmaxIdleTimeout = 5\n\
+                maxIncomingStreams = 7";
+    let given = QuicConfig {
+        keepalive_period: None,
+        max_idle_timeout: Duration::from_secs(5),
+        max_incoming_streams: 7,
+    };
+    assert_eq!(client(text).unwrap().config.transport.quic, given);
+    assert_eq!(server(text).unwrap().config.transport.quic, given);
+    assert_eq!(server(text).unwrap().config.quic_bind_port, None);
 }
 
 #[test]

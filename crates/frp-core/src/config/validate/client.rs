@@ -112,15 +112,20 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
                        heartbeat interval";
         context.error("transport.heartbeatTimeout", message);
     }
-    match raw.protocol.as_str() {
-        "" | "tcp" | "kcp" | "quic" | "websocket" | "wss" => {}
-        // Ours: refused as a feature that comes later, not as a word that nobody knows.
-        "auto" => {}
-        _ => context.error(
-            "transport.protocol",
-            "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]",
-        ),
-    }
+    let protocol = match raw.protocol.as_str() {
+        "" | "tcp" => TransportKind::Tcp,
+        "quic" => TransportKind::Quic,
+        "websocket" => TransportKind::Websocket,
+        "wss" => TransportKind::Wss,
+        // Refused as features that come later, not as words that nobody knows. `auto` is ours.
+        "kcp" | "auto" => TransportKind::Tcp,
+        _ => {
+            let message =
+                "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]";
+            context.error("transport.protocol", message);
+            TransportKind::Tcp
+        }
+    };
     let wire_protocol = match raw.wire_protocol.as_str() {
         "" | "v1" => WireProtocol::V1,
         "v2" => WireProtocol::V2,
@@ -131,7 +136,7 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
         }
     };
     ClientTransport {
-        protocol: TransportKind::Tcp,
+        protocol,
         wire_protocol,
         dial_server_timeout: context.seconds(
             "transport.dialServerTimeout",
@@ -148,6 +153,7 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
         ),
         heartbeat_interval: interval,
         heartbeat_timeout: timeout,
+        quic: context.quic(&raw.quic),
         tls: tls(context, &raw.tls),
     }
 }

@@ -1,5 +1,7 @@
 //! Checks of frps's configuration.
 
+use std::num::NonZeroU16;
+
 use super::super::raw::{RawServer, RawServerTransport};
 use super::super::unsupported;
 use super::super::{PortRange, PortRanges, ServerConfig, ServerTls, ServerTransport};
@@ -22,9 +24,9 @@ pub(in super::super) fn server(context: &mut Context<'_>, raw: &RawServer) -> Se
     let log = context.log(&raw.log);
     let web_server = context.web_server(&raw.web_server);
     let bind_port = context.port("bindPort", "bindPort", raw.bind_port);
+    let quic_bind_port = context.port("quicBindPort", "quicBindPort", raw.quic_bind_port);
     for (key, frp_key, port) in [
         ("kcpBindPort", "kcpBindPort", raw.kcp_bind_port),
-        ("quicBindPort", "quicBindPort", raw.quic_bind_port),
         ("vhostHTTPPort", "vhostHTTPPort", raw.vhost_http_port),
         ("vhostHTTPSPort", "vhostHTTPSPort", raw.vhost_https_port),
         // frp's error has another spelling than the key.
@@ -54,6 +56,7 @@ pub(in super::super) fn server(context: &mut Context<'_>, raw: &RawServer) -> Se
         proxy_bind_addr: or_default(&raw.proxy_bind_addr, &bind_addr),
         bind_addr,
         bind_port: if bind_port == 0 { 7000 } else { bind_port },
+        quic_bind_port: NonZeroU16::new(quic_bind_port),
         web_server,
         enable_prometheus: raw.enable_prometheus,
         log,
@@ -82,6 +85,7 @@ fn transport(context: &mut Context<'_>, raw: &RawServerTransport) -> ServerTrans
         max_pool_count: count(or(raw.max_pool_count, 5)),
         // The multiplexer finds out by itself whether the peer is there.
         heartbeat_timeout: seconds_or_off(or(raw.heartbeat_timeout, if tcp_mux { -1 } else { 90 })),
+        quic: context.quic(&raw.quic),
         tls: ServerTls {
             force: tls.force || !tls.trusted_ca_file.is_empty(),
             cert_file: path(&tls.cert_file),
