@@ -115,6 +115,12 @@ impl<I: Io> Driver<I> {
             let bytes = read_buffer.bytes_mut();
             session.handle_bytes(bytes, now);
             match (end, write_error.take()) {
+                // The system tells of a reset once, and here the writer was told: to the reader it
+                // looks like the end. Had the peer ended in good order before, the writer would
+                // have been told of a broken pipe.
+                (Some(ReadEnd::Eof), Some(e)) if e.kind() == io::ErrorKind::ConnectionReset => {
+                    session.handle_io_error(&e);
+                }
                 (Some(ReadEnd::Eof), _) => session.handle_eof(!bytes.is_empty()),
                 (Some(ReadEnd::Error(e)), _) | (None, Some(e)) => session.handle_io_error(&e),
                 (None, None) => {}
