@@ -58,6 +58,15 @@ impl ClientInfo {
         self.disconnected.is_none()
     }
 
+    /// Bytes of text that the client chose.
+    fn text_len(&self) -> usize {
+        self.key.len()
+            + self.user.len()
+            + self.client_id.len()
+            + self.hostname.len()
+            + self.version.len()
+    }
+
     /// As much of the run id as may be shown; empty when offline.
     pub(crate) fn short_run_id(&self) -> String {
         Short(&self.run_id).to_string()
@@ -186,7 +195,7 @@ fn leave(clients: &mut BTreeMap<String, ClientInfo>, key: &str, now: DateTime<Ut
     let Some(client) = clients.get_mut(key) else {
         return;
     };
-    if client.has_own_id {
+    if client.has_own_id && client.text_len() <= MAX_OFFLINE_TEXT_LEN {
         client.run_id.clear();
         client.session_id = 0;
         client.disconnected = Some(now);
@@ -210,6 +219,10 @@ fn bound_offline(clients: &mut BTreeMap<String, ClientInfo>) {
 
 /// Clients in the list before offline ones are forgotten, those gone longest first.
 const MAX_CLIENTS: usize = 20_000;
+
+/// A client that says more than this of itself is forgotten when it leaves, lest the list of those
+/// that left take hundreds of megabytes. Each of these texts could fill a message.
+const MAX_OFFLINE_TEXT_LEN: usize = 2048;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -284,6 +297,20 @@ mod tests {
         clients.depart(1);
         let list = clients.list();
         assert_eq!((list.len(), list[0].run_id.as_str()), (1, ""));
+    }
+
+    #[test]
+    fn a_client_that_says_too_much_of_itself_is_forgotten_when_it_leaves() {
+        let clients = Clients::default();
+        let hostname = "h".repeat(MAX_OFFLINE_TEXT_LEN);
+        let talkative = Arrival {
+            hostname: &hostname,
+            ..arrival("id", "run1", 1)
+        };
+        clients.arrive(&talkative).unwrap();
+        assert!(clients.get("u.id").unwrap().online());
+        clients.depart(1);
+        assert!(clients.list().is_empty());
     }
 
     #[test]

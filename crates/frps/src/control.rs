@@ -18,7 +18,7 @@ use frp_core::task;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use crate::proxy::{self, MAX_PROXIES_PER_CLIENT, Proxy, ProxyError};
+use crate::proxy::{self, MAX_PROXIES_PER_CLIENT, MAX_WEIGHT_PER_CLIENT, Proxy, ProxyError};
 use crate::server::Server;
 use crate::session::{EndCause, Session};
 use crate::text::printable;
@@ -187,6 +187,10 @@ impl Control {
     fn start_proxy(&self, message: &NewProxy) -> Result<Proxy, ProxyError> {
         if self.proxies.len() >= MAX_PROXIES_PER_CLIENT {
             return Err(ProxyError::TooManyProxies(MAX_PROXIES_PER_CLIENT));
+        }
+        let weight: usize = self.proxies.values().map(|proxy| proxy.weight).sum();
+        if weight + proxy::weight(message, &self.session) > MAX_WEIGHT_PER_CLIENT {
+            return Err(ProxyError::TooMuchText(MAX_WEIGHT_PER_CLIENT));
         }
         let n_ports_used = self.proxies.values().map(|proxy| proxy.n_ports).sum();
         proxy::start(&self.server, &self.session, message, n_ports_used)

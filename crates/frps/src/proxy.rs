@@ -42,6 +42,8 @@ pub(crate) struct Proxy {
     pub(crate) remote_addr: String,
     /// 1 for types that take a port of the server.
     pub(crate) n_ports: u64,
+    /// See [`weight`].
+    pub(crate) weight: usize,
     /// What accepts its users. Ends when told to, at once.
     task: Option<JoinHandle<()>>,
     stop: DropGuard,
@@ -103,11 +105,51 @@ pub(crate) fn start(
             .map(|port| format!(":{port}"))
             .unwrap_or_default(),
         n_ports,
+        weight: weight(message, session),
         task: started.task,
         stop: stop.drop_guard(),
         _online: Online(started.stats),
         _listing: listing,
     })
+}
+
+/// About how many bytes are kept of what the client says of a proxy. A message may hold thousands
+/// of strings that are all but empty, so each counts with what it takes besides its text.
+pub(crate) fn weight(message: &NewProxy, session: &Session) -> usize {
+    const STRING: usize = size_of::<String>();
+    let lists = [
+        &message.allow_users,
+        &message.custom_domains,
+        &message.locations,
+    ];
+    let maps = [
+        &message.annotations,
+        &message.metas,
+        &message.headers,
+        &message.response_headers,
+    ];
+    let listed = lists.into_iter().flatten().map(|text| STRING + text.len());
+    let mapped = maps
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| 2 * STRING + key.len() + value.len());
+    let texts = [
+        &message.bandwidth_limit,
+        &message.group,
+        &message.group_key,
+        &message.subdomain,
+        &message.http_user,
+        &message.http_pwd,
+        &message.host_header_rewrite,
+        &message.route_by_http_user,
+        &message.sk,
+        &message.multiplexer,
+        &session.login.user,
+        &session.client_id,
+    ];
+    N_NAMES * message.proxy_name.len()
+        + texts.into_iter().map(String::len).sum::<usize>()
+        + listed.chain(mapped).sum::<usize>()
 }
 
 /// What starting one type leads to.
@@ -174,6 +216,8 @@ pub(crate) enum ProxyError {
     TooManyPorts,
     #[error("a client may have at most {0} proxies")]
     TooManyProxies(usize),
+    #[error("the names and settings of a client's proxies may take at most {0} bytes")]
+    TooMuchText(usize),
     #[error(transparent)]
     NameTaken(#[from] NameTaken),
     #[error(transparent)]
@@ -343,3 +387,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// Proxies of one client: each costs a socket. Far above what a configuration has, since frp has no
 /// bound, and low enough that one client cannot use up the server's file descriptors unnoticed.
 pub(crate) const MAX_PROXIES_PER_CLIENT: usize = 10_000;
+
+/// What all proxies of one client may weigh: 3 KiB for each of as many as it may have. A name that
+/// fills a message costs a hundred times that.
+pub(crate) const MAX_WEIGHT_PER_CLIENT: usize = 32 * 1024 * 1024;
+
+/// Places that keep a copy of a proxy's name.
+const N_NAMES: usize = 8;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 /// The numbers of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    proxies: Mutex<BTreeMap<String, Arc<ProxyStats>>>,
+    proxies: Mutex<Remembered>,
     totals: Arc<Mutex<Traffic>>,
     /// Types that there have been proxies of.
     kinds: Mutex<BTreeSet<&'static str>>,
@@ -30,6 +30,7 @@ impl Stats {
         self.kinds.lock().insert(kind);
         let mut proxies = self.proxies.lock();
         let before = proxies
+            .by_name
             .get(name)
             .filter(|proxy| proxy.kind == kind)
             .cloned();
@@ -47,9 +48,11 @@ impl Stats {
             state.started = Some(Local::now());
             state.online = true;
         }
-        proxies.insert(name.to_owned(), Arc::clone(&proxy));
-        if proxies.len() > MAX_PROXIES {
-            forget_longest_gone(&mut proxies);
+        proxies.by_name.insert(name.to_owned(), Arc::clone(&proxy));
+        proxies.n_started += 1;
+        if proxies.n_started >= CHECKED_EVERY {
+            proxies.n_started = 0;
+            proxies.forget_longest_gone();
         }
         proxy
     }
@@ -57,7 +60,7 @@ impl Stats {
     /// Drops what has been gone for a week. Called every so often.
     pub(crate) fn forget_old(&self) {
         let now = Local::now();
-        self.proxies.lock().retain(|_, proxy| {
+        self.proxies.lock().by_name.retain(|_, proxy| {
             let state = proxy.state.lock();
             state.online || state.closed.is_none_or(|at| now - at < KEPT_FOR)
         });
@@ -66,19 +69,19 @@ impl Stats {
     /// Drops every proxy that is offline. Returns how many there were, and how many in all.
     pub(crate) fn forget_offline(&self) -> (usize, usize) {
         let mut proxies = self.proxies.lock();
-        let n_before = proxies.len();
-        proxies.retain(|_, proxy| proxy.state.lock().online);
-        (n_before - proxies.len(), n_before)
+        let n_before = proxies.by_name.len();
+        proxies.by_name.retain(|_, proxy| proxy.state.lock().online);
+        (n_before - proxies.by_name.len(), n_before)
     }
 
     /// The proxy of that name, there or gone.
     pub(crate) fn proxy(&self, name: &str) -> Option<Arc<ProxyStats>> {
-        self.proxies.lock().get(name).cloned()
+        self.proxies.lock().by_name.get(name).cloned()
     }
 
     /// All proxies, there or gone, by name.
     pub(crate) fn proxies(&self) -> Vec<Arc<ProxyStats>> {
-        self.proxies.lock().values().cloned().collect()
+        self.proxies.lock().by_name.values().cloned().collect()
     }
 
     /// How many proxies of each type are there; 0 for types that have been there.
@@ -87,6 +90,7 @@ impl Stats {
         for proxy in self
             .proxies
             .lock()
+            .by_name
             .values()
             .filter(|proxy| proxy.state.lock().online)
         {
@@ -99,6 +103,7 @@ impl Stats {
     pub(crate) fn n_conns(&self) -> usize {
         self.proxies
             .lock()
+            .by_name
             .values()
             .map(|proxy| proxy.state.lock().n_conns)
             .sum()
@@ -110,20 +115,35 @@ impl Stats {
     }
 }
 
-fn forget_longest_gone(proxies: &mut BTreeMap<String, Arc<ProxyStats>>) {
-    let oldest = proxies
-        .values()
-        .filter_map(|proxy| {
+/// The proxies that are there, and those that were.
+#[derive(Debug, Default)]
+struct Remembered {
+    by_name: BTreeMap<String, Arc<ProxyStats>>,
+    /// Proxies started since the bounds were last looked at.
+    n_started: usize,
+}
+
+impl Remembered {
+    /// Keeps those that are there, and of the others the last ones within both bounds.
+    fn forget_longest_gone(&mut self) {
+        let (mut n_kept, mut text_len) = (0, 0);
+        let mut gone = Vec::new();
+        for proxy in self.by_name.values() {
             let state = proxy.state.lock();
             if state.online {
-                None
+                n_kept += 1;
             } else {
-                Some((state.closed, proxy.name.clone()))
+                gone.push((state.closed, proxy.text_len(&state), Arc::clone(proxy)));
             }
-        })
-        .min();
-    if let Some((_, name)) = oldest {
-        proxies.remove(&name);
+        }
+        gone.sort_unstable_by_key(|(closed, ..)| std::cmp::Reverse(*closed));
+        for (_, len, proxy) in gone {
+            n_kept += 1;
+            text_len += len;
+            if n_kept > MAX_PROXIES || text_len > MAX_GONE_TEXT_LEN {
+                self.by_name.remove(&proxy.name);
+            }
+        }
     }
 }
 
@@ -178,6 +198,11 @@ impl ProxyStats {
         let mut state = self.state.lock();
         state.online = false;
         state.closed = Some(Local::now());
+    }
+
+    /// Bytes of text that the client chose.
+    fn text_len(&self, state: &ProxyState) -> usize {
+        self.name.len() + state.owner.user.len() + state.owner.client_id.len()
     }
 
     /// Everything at one moment.
@@ -281,8 +306,16 @@ pub(crate) const N_DAYS: usize = 7;
 /// How long a proxy that is gone is remembered, as in frp.
 const KEPT_FOR: TimeDelta = TimeDelta::days(7);
 
-/// Proxies remembered, there or gone: names are the clients' choice. The one longest gone goes.
+/// Proxies remembered, there or gone: names are the clients' choice. Those longest gone go.
 const MAX_PROXIES: usize = 20_000;
+
+/// Bytes of text remembered of proxies that are gone, since a name may fill a message: as much as
+/// [`MAX_PROXIES`] with long names have.
+const MAX_GONE_TEXT_LEN: usize = 4 * 1024 * 1024;
+
+/// Proxies started between two looks at the bounds: a look goes through all of them. At most this
+/// many names of a message's length are remembered too much, some 10 MB.
+const CHECKED_EVERY: usize = 128;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -378,6 +411,25 @@ mod tests {
         assert_eq!(proxy.snapshot().n_conns, Some(1));
         drop(conn);
         assert_eq!(proxy.snapshot().n_conns, Some(0));
+    }
+
+    #[test]
+    fn what_is_remembered_of_gone_proxies_is_bounded_in_number_and_in_text() {
+        for (n, name_len) in [(MAX_PROXIES + 5_000, 8), (3_000, 60_000)] {
+            let stats = Stats::default();
+            stats.start_proxy("still there", "tcp", Owner::default());
+            for i in 0..n {
+                let name = format!("{i:0name_len$}");
+                stats.start_proxy(&name, "tcp", Owner::default()).close();
+            }
+            let kept = stats.proxies();
+            let text_len: usize = kept.iter().map(|proxy| proxy.name.len()).sum();
+            assert!(kept.len() <= MAX_PROXIES + CHECKED_EVERY, "{}", kept.len());
+            assert!(text_len <= MAX_GONE_TEXT_LEN + CHECKED_EVERY * name_len);
+            assert!(stats.proxy("still there").is_some());
+            let last = format!("{:0name_len$}", n - 1);
+            assert!(stats.proxy(&last).is_some(), "the last ones stay");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use frp_core::config::ServerConfig;
 use frp_core::proto::WireVersion;
-use frp_core::proto::msg::{Login, Ping, StartWorkConn};
+use frp_core::proto::msg::{Login, NewProxy, Ping, StartWorkConn};
 use frp_core::work::WorkOptions;
 use frps::Timing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -222,5 +222,30 @@ async fn a_login_out_of_range_is_no_harm() {
         ..login()
     };
     assert!(server.log_in(WireVersion::V1, timestamp).await.is_err());
+    is_well(&server).await;
+}
+
+#[tokio::test]
+async fn what_a_client_may_say_of_its_proxies_is_bounded() {
+    let server = TestServer::start().await;
+    let mut client = server.log_in(WireVersion::V2, login()).await.unwrap();
+    let mut refused = None;
+    for i in 0..200 {
+        let long = NewProxy {
+            proxy_name: format!("{i:060000}"),
+            proxy_type: "stcp".to_owned(),
+            ..NewProxy::default()
+        };
+        let answer = client.new_proxy(long).await;
+        if !answer.error.is_empty() {
+            refused = Some((i, answer.error));
+            break;
+        }
+    }
+    let (n_accepted, error) = refused.unwrap();
+    assert!(n_accepted > 10);
+    assert!(error.contains("at most 33554432 bytes"), "{error}");
+    // The session goes on, and short proxies are still to be had.
+    client.tcp_proxy("short").await;
     is_well(&server).await;
 }
