@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, lookup_host};
-use tokio::sync::Semaphore;
+use transports::half_open::{HalfOpen, HalfOpenLimits};
 use transports::tcp::{accept::Acceptor, bind};
 
 use crate::config::WebServerConfig;
@@ -76,13 +76,16 @@ fn bind_text(error: &io::Error) -> String {
 
 /// Answers requests on `listener` with `app` until the future is dropped.
 pub async fn serve(listener: TcpListener, app: Router) {
-    let places = Arc::new(Semaphore::new(MAX_CONNS));
+    let places = HalfOpen::new(PLACES);
     let mut acceptor = Acceptor::new(listener, "web server");
-    // The semaphore is never closed, so there is always a permit to wait for.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    loop {
         let (conn, peer) = acceptor.accept().await;
+        let entry = places.enter(peer.ip());
         let app = app.clone().layer(axum::Extension(Peer(peer.ip())));
         task::spawn("web conn", async move {
+            let Some(place) = entry.place().await else {
+                return;
+            };
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
@@ -197,17 +200,72 @@ pub fn json_text(code: StatusCode, mut text: String) -> Response {
     (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// Connections at once; further ones wait in the listener's backlog.
-const MAX_CONNS: usize = 64;
+/// Connections at once. Whoever reaches the port may hold some of them without a password, and a
+/// liveness probe must still get through: so each address has a share only.
+const PLACES: HalfOpenLimits = HalfOpenLimits {
+    total: 64,
+    per_address: 16,
+    waiting: 64,
+    waiting_per_address: 32,
+};
 
 /// A request's line and headers: what frp's server takes, rounded down.
 const MAX_HEAD_LEN: usize = 64 * 1024;
 
-/// For a request's line and headers, the wait for the next request included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// For a request's line and headers, the wait for the next request included: how long a silent
+/// connection keeps its place.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For a whole connection: none is worth keeping longer, and none can hold a place for ever.
 const CONN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Characters of a path that are logged.
 const MAX_LOGGED_PATH: usize = 256;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn unfinished_requests_of_one_address_do_not_delay_another_address() {
+        let addr = server().await;
+        let mut unfinished = Vec::new();
+        for _ in 0..200 {
+            let mut conn = connect("127.0.0.2", addr).await;
+            conn.write_all(b"GET /healthz HT").await.unwrap();
+            unfinished.push(conn);
+        }
+        let mut conn = connect("127.0.0.1", addr).await;
+        conn.write_all(REQUEST).await.unwrap();
+        let mut answer = String::new();
+        let reading = conn.read_to_string(&mut answer);
+        tokio::time::timeout(HEAD_TIMEOUT / 2, reading)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    async fn server() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let app = Router::new().route("/healthz", get(async || StatusCode::OK));
+        task::spawn("test web server", serve(listener, app));
+        addr
+    }
+
+    async fn connect(from: &str, addr: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind(SocketAddr::new(from.parse().unwrap(), 0))
+            .unwrap();
+        socket.connect(addr).await.unwrap()
+    }
+}
