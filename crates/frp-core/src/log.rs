@@ -60,6 +60,13 @@ impl From<&LogConfig> for LogOptions {
     }
 }
 
+impl LogOptions {
+    /// Whether lines are wrapped in colour codes. JSON never is: its readers are programs.
+    fn is_coloured(&self) -> bool {
+        self.color && !self.json
+    }
+}
+
 /// Span fields that are printed as `[value]` before the text, in this order of nesting.
 const PREFIX_FIELDS: [&str; 2] = ["run_id", "proxy"];
 
@@ -71,7 +78,7 @@ const OWN_TARGETS: [&str; 5] = ["frps", "frpc", "frp_core", "frp_proto", "transp
 pub fn init(options: &LogOptions) -> Result<(), InitError> {
     let sink = match &options.file {
         None => Sink::Console {
-            color: options.color,
+            color: options.is_coloured(),
         },
         Some(path) => {
             let file =
@@ -451,6 +458,19 @@ mod tests {
         assert_eq!(object["port"], "6000");
         assert_eq!(object["message"], "say \"no\nmore\"");
         assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_json_line_has_no_colour_around_it() {
+        let options = |format| {
+            LogOptions::from(&LogConfig {
+                format,
+                ..LogConfig::default()
+            })
+        };
+
+        assert!(options(LogFormat::Text).is_coloured(), "as in frp");
+        assert!(!options(LogFormat::Json).is_coloured());
     }
 
     #[test]

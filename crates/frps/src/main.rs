@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use frp_core::config::{
-    ConfigErrors, LoadOptions, Loaded, LogConfig, LogFormat, LogLevel, LogTarget, ServerConfig,
-    load_server, server_from_flags,
+    ConfigErrors, LoadOptions, Loaded, ServerConfig, load_server, server_from_flags,
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, LogOptions};
@@ -14,7 +13,6 @@ use frps::{Handle, Server, listen};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing::level_filters::LevelFilter;
 
 /// The buffers of busy streams come and go by the thousand a second; the system's allocator gives
 /// them back to the kernel each time.
@@ -110,7 +108,7 @@ fn run(loaded: Result<Loaded<ServerConfig>, ConfigErrors>, source: &str) -> Exit
         }
         Err(errors) => return fail(&errors),
     };
-    if let Err(error) = log::init(&log_options(&config.log)) {
+    if let Err(error) = log::init(&LogOptions::from(&config.log)) {
         return fail(&error);
     }
     info!("{source}");
@@ -145,26 +143,6 @@ async fn serve(config: ServerConfig) -> Result<i32, Box<dyn std::error::Error>> 
     };
     server.shut_down().await;
     Ok(signal)
-}
-
-fn log_options(config: &LogConfig) -> LogOptions {
-    LogOptions {
-        file: match &config.to {
-            LogTarget::Console => None,
-            LogTarget::File(path) => Some(path.clone()),
-        },
-        level: match config.level {
-            LogLevel::Trace => LevelFilter::TRACE,
-            LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Info => LevelFilter::INFO,
-            LogLevel::Warn => LevelFilter::WARN,
-            LogLevel::Error => LevelFilter::ERROR,
-        },
-        // Negative keeps rotated files for good.
-        max_days: u32::try_from(config.max_days).ok(),
-        color: !config.disable_print_color,
-        json: config.format == LogFormat::Json,
-    }
 }
 
 fn print_warnings(warnings: &[String]) {
