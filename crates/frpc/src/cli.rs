@@ -35,7 +35,7 @@ where
     T: Into<OsString>,
 {
     let args: Vec<OsString> = args.into_iter().map(|arg| normalise(arg.into())).collect();
-    Cli::try_parse_from(&args).map_err(|error| explain(&error))
+    Cli::try_parse_from(&args).map_err(|error| explain(&error, &args))
 }
 
 /// The completion script for `shell`.
@@ -77,7 +77,7 @@ fn normalise(arg: OsString) -> OsString {
 }
 
 /// Says what clap found in frp's words.
-fn explain(error: &clap::Error) -> EarlyExit {
+fn explain(error: &clap::Error, args: &[OsString]) -> EarlyExit {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
@@ -106,7 +106,7 @@ fn explain(error: &clap::Error) -> EarlyExit {
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let flag = flag();
-            let name = flag.split_whitespace().next().unwrap_or_default();
+            let name = bare_name(&flag);
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
             if value.is_empty() {
                 format!("flag needs an argument: {name}")
@@ -122,12 +122,29 @@ fn explain(error: &clap::Error) -> EarlyExit {
             first.strip_prefix("error: ").unwrap_or(first).to_owned()
         }
     };
-    let usage = Cli::command().render_help();
     EarlyExit {
         stdout: String::new(),
-        stderr: format!("Error: {text}\n{usage}\n"),
+        stderr: format!("Error: {text}\n{}\n", usage(args)),
         code: 1,
     }
+}
+
+/// The usage of the command that `args` ask for.
+fn usage(args: &[OsString]) -> clap::builder::StyledStr {
+    let mut command = Cli::command();
+    // Hands the flags of all commands down to each.
+    command.build();
+    for word in args.iter().skip(1) {
+        if let Some(found) = command.find_subcommand(word).cloned() {
+            command = found;
+        }
+    }
+    command.render_help()
+}
+
+/// `--config` of clap's `--config <CONFIG>`, `--strict-config` of `--strict-config[=<BOOL>]`.
+fn bare_name(flag: &str) -> &str {
+    flag.split([' ', '[', '=']).next().unwrap_or_default()
 }
 
 fn unknown_command(word: &str) -> EarlyExit {
@@ -264,6 +281,30 @@ mod tests {
         let exit = parse_line("tcp -l").unwrap_err();
         let expected = "Error: flag needs an argument: --local-port";
         assert!(exit.stderr.starts_with(expected), "{}", exit.stderr);
+    }
+
+    #[test]
+    fn the_usage_after_an_error_is_that_of_the_command() {
+        let exit = parse_line("tcp -n a --bogus").unwrap_err();
+        assert!(exit.stderr.contains("Usage: frpc tcp"), "{}", exit.stderr);
+        assert!(exit.stderr.contains("--remote-port"), "{}", exit.stderr);
+
+        let exit = parse_line("stcp -s host visitor --bogus").unwrap_err();
+        assert!(exit.stderr.contains("--bind-port"), "{}", exit.stderr);
+    }
+
+    #[test]
+    fn a_bandwidth_that_makes_no_sense_is_named_with_its_flag() {
+        let exit = parse_line("tcp --bandwidth-limit 1GB").unwrap_err();
+        let expected = "Error: invalid argument \"1GB\" for \"--bandwidth-limit\" flag: ";
+        assert!(exit.stderr.starts_with(expected), "{}", exit.stderr);
+    }
+
+    #[test]
+    fn completion_without_a_shell_says_which_there_are() {
+        let exit = parse_line("completion").unwrap_err();
+        assert!(exit.stdout.contains("powershell"), "{}", exit.stdout);
+        assert_eq!((exit.code, exit.stderr.as_str()), (0, ""));
     }
 
     #[test]

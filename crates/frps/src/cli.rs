@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use frp_core::config::Flag;
 
-use words::{explain, normalise, parse_bool};
+use words::{any_text, check_int, check_ports, explain, normalise, parse_bool};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -136,6 +136,8 @@ struct ServerFlag {
     default: &'static str,
     help: &'static str,
     is_switch: bool,
+    /// Refuses a value that can only be a mistake, as frp's parser does.
+    check: fn(&str) -> Result<String, String>,
 }
 
 const fn flag(
@@ -151,7 +153,19 @@ const fn flag(
         default,
         help,
         is_switch: false,
+        check: any_text,
     }
+}
+
+const fn number(
+    name: &'static str,
+    key: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> ServerFlag {
+    let mut flag = flag(name, key, default, help);
+    flag.check = check_int;
+    flag
 }
 
 const fn switch(name: &'static str, key: &'static str, help: &'static str) -> ServerFlag {
@@ -162,6 +176,7 @@ const fn switch(name: &'static str, key: &'static str, help: &'static str) -> Se
         default: "",
         help,
         is_switch: true,
+        check: any_text,
     }
 }
 
@@ -170,15 +185,20 @@ impl ServerFlag {
         self.short = Some(short);
         self
     }
+
+    const fn checked(mut self, check: fn(&str) -> Result<String, String>) -> Self {
+        self.check = check;
+        self
+    }
 }
 
 /// frp's flags. `dashboard-tls-mode` is not among them: in frp it swallows the next word and does
 /// nothing else; see [`command`].
 const SERVER_FLAGS: [ServerFlag; 22] = [
     flag("bind-addr", "bindAddr", "0.0.0.0", "bind address"),
-    flag("bind-port", "bindPort", "7000", "bind port").short('p'),
-    flag("kcp-bind-port", "kcpBindPort", "", "kcp bind udp port"),
-    flag("quic-bind-port", "quicBindPort", "", "quic bind udp port"),
+    number("bind-port", "bindPort", "7000", "bind port").short('p'),
+    number("kcp-bind-port", "kcpBindPort", "", "kcp bind udp port"),
+    number("quic-bind-port", "quicBindPort", "", "quic bind udp port"),
     // In a file the default is bindAddr. frp's flags differ, and scripts may rely on it.
     flag(
         "proxy-bind-addr",
@@ -186,9 +206,9 @@ const SERVER_FLAGS: [ServerFlag; 22] = [
         "0.0.0.0",
         "proxy bind address",
     ),
-    flag("vhost-http-port", "vhostHTTPPort", "", "vhost http port"),
-    flag("vhost-https-port", "vhostHTTPSPort", "", "vhost https port"),
-    flag(
+    number("vhost-http-port", "vhostHTTPPort", "", "vhost http port"),
+    number("vhost-https-port", "vhostHTTPSPort", "", "vhost https port"),
+    number(
         "vhost-http-timeout",
         "vhostHTTPTimeout",
         "",
@@ -200,7 +220,7 @@ const SERVER_FLAGS: [ServerFlag; 22] = [
         "0.0.0.0",
         "dashboard address",
     ),
-    flag("dashboard-port", "webServer.port", "", "dashboard port"),
+    number("dashboard-port", "webServer.port", "", "dashboard port"),
     flag(
         "dashboard-user",
         "webServer.user",
@@ -220,7 +240,7 @@ const SERVER_FLAGS: [ServerFlag; 22] = [
     ),
     flag("log-file", "log.to", "console", "log file"),
     flag("log-level", "log.level", "info", "log level"),
-    flag("log-max-days", "log.maxDays", "3", "log max days"),
+    number("log-max-days", "log.maxDays", "3", "log max days"),
     switch(
         "disable-log-color",
         "log.disablePrintColor",
@@ -228,8 +248,8 @@ const SERVER_FLAGS: [ServerFlag; 22] = [
     ),
     flag("token", "auth.token", "", "auth token").short('t'),
     flag("subdomain-host", "subDomainHost", "", "subdomain host"),
-    flag("allow-ports", "allowPorts", "", "allow ports"),
-    flag(
+    flag("allow-ports", "allowPorts", "", "allow ports").checked(check_ports),
+    number(
         "max-ports-per-client",
         "maxPortsPerClient",
         "",
@@ -301,6 +321,7 @@ fn command() -> Command {
         .subcommand(
             Command::new("completion")
                 .about("Generate the autocompletion script for the specified shell")
+                .arg_required_else_help(true)
                 .arg(
                     Arg::new("shell")
                         .required(true)
@@ -315,6 +336,7 @@ fn command() -> Command {
                 .long(flag.name)
                 .global(true)
                 .allow_hyphen_values(true)
+                .value_parser(flag.check)
                 .help(flag.help)
         };
         if let Some(short) = flag.short {
@@ -406,6 +428,39 @@ mod tests {
             assert_eq!(value_of(line, "bindPort").unwrap(), "7001", "{line}");
             assert_eq!(value_of(line, "auth.token").unwrap(), "a_b", "{line}");
         }
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_named_with_its_flag_and_the_usage_follows() {
+        for (line, first) in [
+            (
+                "-p abc",
+                "Error: invalid argument \"abc\" for \"--bind-port\" flag: \
+                 strconv.ParseInt: parsing \"abc\": invalid syntax\n",
+            ),
+            (
+                "--allow-ports 1-x",
+                "Error: invalid argument \"1-x\" for \"--allow-ports\" flag: \
+                 range number is invalid, strconv.ParseInt: parsing \"x\": invalid syntax\n",
+            ),
+            (
+                "--strict-config=maybe",
+                "Error: invalid argument \"maybe\" for \"--strict-config\" flag: \
+                 strconv.ParseBool: parsing \"maybe\": invalid syntax\n",
+            ),
+        ] {
+            let exit = parse_line(line).unwrap_err();
+            assert!(exit.stderr.starts_with(first), "{}", exit.stderr);
+            assert!(exit.stderr.contains("Usage: frps"), "{}", exit.stderr);
+            assert_eq!((exit.code, exit.stdout.as_str()), (1, ""), "{line}");
+        }
+    }
+
+    #[test]
+    fn completion_without_a_shell_says_which_there_are() {
+        let exit = parse_line("completion").unwrap_err();
+        assert!(exit.stdout.contains("bash"), "{}", exit.stdout);
+        assert_eq!((exit.code, exit.stderr.as_str()), (0, ""));
     }
 
     #[test]

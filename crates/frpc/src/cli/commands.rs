@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use frp_core::config::Bandwidth;
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "frpc",
-    about = "frpc publishes local services through frps. Drop-in for frp's client.",
+    about = concat!(
+        "frpc publishes local services through frps. Holdfast ",
+        env!("CARGO_PKG_VERSION"),
+        ", a drop-in for frp 0.70.1."
+    ),
     disable_version_flag = true,
     args_override_self = true
 )]
@@ -90,6 +95,7 @@ pub enum Command {
         command: NatholeCommand,
     },
     /// Generate the autocompletion script for the specified shell
+    #[command(arg_required_else_help = true)]
     Completion {
         /// The shell.
         #[arg(value_enum)]
@@ -428,11 +434,18 @@ pub struct ProxyFlags {
         require_equals = true, value_parser = parse_bool)]
     pub use_compression: bool,
     /// Bandwidth limit (e.g. 100KB or 1MB)
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    #[arg(long, default_value = "", allow_hyphen_values = true, value_parser = check_bandwidth)]
     pub bandwidth_limit: String,
     /// Bandwidth limit mode
     #[arg(long, default_value = "client", allow_hyphen_values = true)]
     pub bandwidth_limit_mode: String,
+}
+
+/// Takes `100KB` or `1MB`, as the configuration will.
+fn check_bandwidth(text: &str) -> Result<String, String> {
+    Bandwidth::parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// A switch's value, in the forms Go accepts.

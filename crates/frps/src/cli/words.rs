@@ -1,8 +1,10 @@
 //! What differs between clap and frp's parser: how flags may be written, and what errors read like.
 
 use std::ffi::OsString;
+use std::num::IntErrorKind;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use frp_core::config::parse_port_ranges;
 
 use super::{EarlyExit, command};
 
@@ -38,7 +40,7 @@ pub(super) fn explain(error: &clap::Error) -> EarlyExit {
     };
     let flag = || context(ContextKind::InvalidArg).unwrap_or_default();
     let text = match error.kind() {
-        ErrorKind::DisplayHelp => {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let stdout = error.render().to_string();
             return EarlyExit {
                 stdout,
@@ -58,7 +60,7 @@ pub(super) fn explain(error: &clap::Error) -> EarlyExit {
         },
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let flag = flag();
-            let name = flag.split_whitespace().next().unwrap_or_default();
+            let name = bare_name(&flag);
             match context(ContextKind::InvalidValue).filter(|value| !value.is_empty()) {
                 None => format!("flag needs an argument: {name}"),
                 Some(value) => {
@@ -82,6 +84,11 @@ pub(super) fn explain(error: &clap::Error) -> EarlyExit {
     }
 }
 
+/// `--config` of clap's `--config <CONFIG>`, `--strict-config` of `--strict-config[=<BOOL>]`.
+fn bare_name(flag: &str) -> &str {
+    flag.split([' ', '[', '=']).next().unwrap_or_default()
+}
+
 fn unknown_command(word: &str) -> EarlyExit {
     let stderr =
         format!("Error: unknown command \"{word}\" for \"frps\"\nRun 'frps --help' for usage.\n");
@@ -101,4 +108,31 @@ pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
             "strconv.ParseBool: parsing \"{text}\": invalid syntax"
         )),
     }
+}
+
+/// Takes whatever was given: the configuration's own checks come later.
+pub(super) fn any_text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// Takes what Go's parser takes for an integer in decimal.
+pub(super) fn check_int(text: &str) -> Result<String, String> {
+    let refuse = |why: &str| Err(format!("strconv.ParseInt: parsing \"{text}\": {why}"));
+    match text.parse::<i64>() {
+        Ok(number) => Ok(number.to_string()),
+        Err(error) => match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => refuse("value out of range"),
+            _ => refuse("invalid syntax"),
+        },
+    }
+}
+
+/// Takes `1000-2000,3000`; nothing at all is no rule.
+pub(super) fn check_ports(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    parse_port_ranges(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
