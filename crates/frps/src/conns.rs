@@ -53,7 +53,12 @@ fn session_for_work(
 }
 
 async fn refuse_work_stream(server: &Arc<Server>, mut conn: MessageStream, error: &WorkRefused) {
-    debug!("invalid NewWorkConn: {error}");
+    // frp warns of every one. A full pool is the client's zeal and no reason to look.
+    if matches!(error, WorkRefused::WrongToken(_)) {
+        warn!("invalid NewWorkConn: {error}");
+    } else {
+        debug!("invalid NewWorkConn: {error}");
+    }
     reject(error.cause());
     let response = StartWorkConn {
         error: server.error_for_client("invalid NewWorkConn", error),
