@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
+# Where cargo puts what it builds: CARGO_TARGET_DIR moves it.
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Options for cargo's test runner, as in `make test TESTS=reload`.
 TESTS ?=
 
@@ -54,13 +56,13 @@ compiler:
 .PHONY: build
 build: compiler ## build frps and frpc (release, into target/release)
 	$(CARGO) build --release --locked -p frps -p frpc
-	@ls -lh target/release/frps target/release/frpc
+	@ls -lh $(TARGET_DIR)/release/frps $(TARGET_DIR)/release/frpc
 
 .PHONY: demo
 demo: compiler ## show a tunnel at work on this machine until Ctrl-C (ONCE=1: check it and end)
 	@echo "demo: building frps, frpc and the demo; the first time takes a few minutes."
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin demo
-	@target/release/demo
+	@$(TARGET_DIR)/release/demo
 
 .PHONY: test
 test: compiler ## run all tests (FULL=1: the big transfers too; TESTS=name: only those)
@@ -92,7 +94,7 @@ advisories: ## ask the RustSec database about the dependencies (needs the networ
 .PHONY: bench
 bench: compiler ## measure on loopback and write docs/benchmarks.md (QUICK=1, ONLY=name, FRP_PEER_DIR=dir)
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
-	@target/release/bench
+	@$(TARGET_DIR)/release/bench
 
 .PHONY: peer
 peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; FULL=1: 1 GiB each way)
@@ -100,4 +102,4 @@ peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; 
 	    echo "FRP_PEER_DIR must name a directory with frp's frps and frpc in it."; exit 1; \
 	fi
 	$(CARGO) build --release --locked -p frps -p frpc
-	BIN_DIR="$$PWD/target/release" $(CARGO) test --locked -p netem-tests --test peer -- --nocapture $(TESTS)
+	BIN_DIR="$(TARGET_DIR)/release" $(CARGO) test --locked -p netem-tests --test peer -- --nocapture $(TESTS)
