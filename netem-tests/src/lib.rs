@@ -9,12 +9,15 @@
 //! 3. [`traffic`] sends numbered or checksummed bytes through the tunnel as a user would,
 //! 4. dropping the [`Pair`] kills what was started; when the test fails, the logs are printed.
 //!
+//! A [`Lab`] puts a bad link between the two.
+//!
 //! Everything waits for an event (a log line, a connect, a reply) with [`PATIENCE`] as its bound.
 
 pub mod bulk;
 mod certificates;
 mod data;
 mod detour;
+pub mod lab;
 mod link;
 mod pair;
 mod ports;
@@ -30,6 +33,7 @@ use std::time::Duration;
 pub use certificates::Certificates;
 pub use data::Pattern;
 pub use detour::Detour;
+pub use lab::{Direction, Lab, Place, Profile};
 pub use link::{Link, Mux, Tls, Transport, Wire};
 pub use pair::{Pair, PairBuilder};
 pub use ports::free_port;

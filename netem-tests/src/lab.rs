@@ -1,0 +1,208 @@
+//! The link lab: two networks with a bad link between them.
+//!
+//! A [`Lab`] has two [`Place`]s. *Near* is the public side: `frps` and its users. *Far* is behind
+//! the link: `frpc` and the services. A [`Profile`] says what the link is like, and may change while
+//! traffic runs:
+//!
+//! ```no_run
+//! # use netem_tests::{Lab, Profile};
+//! # fn main() -> anyhow::Result<()> {
+//! let lab = Lab::new(&Profile::delay_ms(40).rate_mbit(20))?;
+//! let server = lab.near().command("iperf3").args(["-s", "-1"]).spawn()?;
+//! lab.set_link(&Profile::delay_ms(40).rate_mbit(20).loss_pct(15))?;
+//! println!("{}", lab.counters()?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Both networks are namespaces without a name: what happens in them reaches nobody else, any
+//! number of labs run side by side, and the kernel removes them with the last process inside. Their
+//! addresses (198.18.0.0/15, set apart for measurements between devices) exist nowhere else.
+//!
+//! A lab needs root. [`Lab::available`] says what is missing, and [`Lab::is_available_for`] says it
+//! loudly, for tests that then skip.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, io, process};
+
+use anyhow::{Context, Result};
+
+pub use counters::{Counters, WayCounters};
+pub use direction::Direction;
+pub use place::Place;
+pub use profile::{CorruptChecksum, Loss, Profile, ProfileError, Way};
+
+use user_space::UserSpaceLink;
+
+mod counters;
+mod direction;
+pub mod gauge;
+mod one_way;
+mod packet;
+mod place;
+mod profile;
+mod random;
+mod system;
+mod user_space;
+
+/// Two places with a link between them.
+#[derive(Debug)]
+pub struct Lab {
+    // The link ends before the places it connects.
+    link: UserSpaceLink,
+    near: Place,
+    far: Place,
+    seed: u64,
+}
+
+impl Lab {
+    /// Opens a lab with a name of no interest.
+    pub fn new(profile: &Profile) -> Result<Self> {
+        Self::start("lab", profile)
+    }
+
+    /// Opens a lab. Its random decisions follow the seed in `LAB_SEED`, or one of its own choice;
+    /// the seed is printed.
+    pub fn start(name: &str, profile: &Profile) -> Result<Self> {
+        let seed = match env::var("LAB_SEED") {
+            Ok(text) => text.parse().context("LAB_SEED is not a number")?,
+            Err(_) => RandomState::new().hash_one(process::id()),
+        };
+        Self::start_seeded(name, profile, seed)
+    }
+
+    /// Opens a lab whose random decisions follow `seed`.
+    pub fn start_seeded(name: &str, profile: &Profile, seed: u64) -> Result<Self> {
+        announce(&format!("lab \"{name}\": LAB_SEED={seed}"));
+        let network = Network::next();
+        let near = Place::new(&format!("{name}, near"), network.host(NEAR_HOST))?;
+        let far = Place::new(&format!("{name}, far"), network.host(FAR_HOST))?;
+        Ok(Self {
+            link: UserSpaceLink::start(&near, &far, profile, seed)?,
+            near,
+            far,
+            seed,
+        })
+    }
+
+    /// Says whether labs work here, and if not, what is missing.
+    pub fn available() -> Result<(), String> {
+        if !system::is_root() {
+            return Err("it needs root".to_owned());
+        }
+        if !Path::new("/dev/net/tun").exists() {
+            return Err("there is no /dev/net/tun".to_owned());
+        }
+        for (program, package) in [("ip", "iproute2"), ("nft", "nftables")] {
+            if !is_installed(program) {
+                return Err(format!(
+                    "`{program}` is missing (apt-get install {package})"
+                ));
+            }
+        }
+        system::new_network_namespace()
+            .map(drop)
+            .map_err(|error| format!("{error:#}"))
+    }
+
+    /// Says whether labs work here. If not, says so on standard error, past what the test runner
+    /// keeps to itself: `what` is skipped.
+    pub fn is_available_for(what: &str) -> bool {
+        let Err(reason) = Self::available() else {
+            return true;
+        };
+        let bar = "*".repeat(78);
+        let notice =
+            format!("\n{bar}\n***  SKIPPED: {what}\n***  The link lab: {reason}.\n{bar}\n");
+        // Straight to the file: the print macros are what the runner catches.
+        let _ = io::stderr().write_all(notice.as_bytes());
+        false
+    }
+
+    /// The public side: `frps` and its users.
+    pub fn near(&self) -> &Place {
+        &self.near
+    }
+
+    /// The side behind the link: `frpc` and the services.
+    pub fn far(&self) -> &Place {
+        &self.far
+    }
+
+    /// Returns the seed of its random decisions.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Changes the link while traffic runs.
+    pub fn set_link(&self, profile: &Profile) -> Result<()> {
+        self.link.set_profile(profile);
+        Ok(())
+    }
+
+    /// Returns what the link has done so far.
+    pub fn counters(&self) -> Result<Counters> {
+        Ok(Counters {
+            to_far: self.link.counters(Direction::ToFar)?,
+            to_near: self.link.counters(Direction::ToNear)?,
+        })
+    }
+
+    /// Starts counting anew, except for packets that were missed.
+    pub fn reset_counters(&self) {
+        self.link.reset_counters();
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A program that a failed test has left behind would keep its network, and its port.
+        self.near.end_all();
+        self.far.end_all();
+    }
+}
+
+/// The addresses of a lab: 256 of them.
+#[derive(Clone, Copy)]
+struct Network(u32);
+
+impl Network {
+    /// Returns one that neither this process nor, most likely, another uses. Two labs with the same
+    /// addresses would not meet either; different ones are easier to read in logs.
+    fn next() -> Self {
+        static N_USED: AtomicU32 = AtomicU32::new(0);
+        let n_used = N_USED.fetch_add(1, Ordering::Relaxed);
+        Self(process::id().wrapping_mul(7).wrapping_add(n_used) % N_NETWORKS)
+    }
+
+    fn host(self, host: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + self.0 * 256 + host)
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+#[expect(clippy::print_stderr, reason = "whoever repeats a run needs the seed")]
+fn announce(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The interface that is the link, on either side.
+pub const DEVICE: &str = "link";
+
+/// The longest IP packet of the link.
+pub const MTU: usize = 1500;
+
+/// The first address of 198.18.0.0/15 (RFC 2544).
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+/// How many networks of 256 addresses are in there.
+const N_NETWORKS: u32 = 512;
+const NEAR_HOST: u32 = 1;
+const FAR_HOST: u32 = 2;
