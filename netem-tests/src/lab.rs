@@ -27,6 +27,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::{env, io, process};
 
 use anyhow::{Context, Result};
@@ -53,9 +54,10 @@ mod user_space;
 #[derive(Debug)]
 pub struct Lab {
     // The link ends before the places it connects.
-    link: UserSpaceLink,
+    backend: UserSpaceLink,
     near: Place,
     far: Place,
+    profile: Mutex<Profile>,
     seed: u64,
 }
 
@@ -82,9 +84,10 @@ impl Lab {
         let near = Place::new(&format!("{name}, near"), network.host(NEAR_HOST))?;
         let far = Place::new(&format!("{name}, far"), network.host(FAR_HOST))?;
         Ok(Self {
-            link: UserSpaceLink::start(&near, &far, profile, seed)?,
+            backend: UserSpaceLink::start(&near, &far, profile, seed)?,
             near,
             far,
+            profile: Mutex::new(profile.clone()),
             seed,
         })
     }
@@ -140,21 +143,28 @@ impl Lab {
 
     /// Changes the link while traffic runs.
     pub fn set_link(&self, profile: &Profile) -> Result<()> {
-        self.link.set_profile(profile);
+        self.backend.set_profile(profile);
+        *self.profile.lock().unwrap_or_else(PoisonError::into_inner) = profile.clone();
         Ok(())
+    }
+
+    /// Returns what the link is like.
+    pub fn link(&self) -> Profile {
+        let profile = self.profile.lock();
+        profile.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns what the link has done so far.
     pub fn counters(&self) -> Result<Counters> {
         Ok(Counters {
-            to_far: self.link.counters(Direction::ToFar)?,
-            to_near: self.link.counters(Direction::ToNear)?,
+            to_far: self.backend.counters(Direction::ToFar)?,
+            to_near: self.backend.counters(Direction::ToNear)?,
         })
     }
 
     /// Starts counting anew, except for packets that were missed.
     pub fn reset_counters(&self) {
-        self.link.reset_counters();
+        self.backend.reset_counters();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server and a client with a service behind them.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    Certificates, Link, Mux, Process, Proxy, Sides, Tls, Transport, Wire, free_port, traffic,
+    Certificates, Lab, Link, Mux, Place, Process, Proxy, Sides, Tls, Transport, Wire, free_port,
+    traffic,
 };
 
 /// What a pair will be: whose programs, connected how, with which proxies.
@@ -21,6 +23,7 @@ pub struct PairBuilder {
     log_level: &'static str,
     server_options: String,
     client_options: String,
+    places: Option<(Place, Place)>,
 }
 
 impl PairBuilder {
@@ -36,12 +39,21 @@ impl PairBuilder {
             log_level: "debug",
             server_options: String::new(),
             client_options: String::new(),
+            places: None,
         }
     }
 
     /// Connects the two over `link`.
     pub fn link(mut self, link: Link) -> Self {
         self.link = link;
+        self
+    }
+
+    /// Puts the server on the near side of `lab` and the client on the far side. Services must be
+    /// started there too (`lab.far().enter(|| Service::start())`), and users act on the near side
+    /// ([`Pair::as_user`]).
+    pub fn in_lab(mut self, lab: &Lab) -> Self {
+        self.places = Some((lab.near().clone(), lab.far().clone()));
         self
     }
 
@@ -111,13 +123,22 @@ impl PairBuilder {
             Self::TOKEN,
             self.log_level
         );
+        let server_address = match &self.places {
+            Some((near, _)) => near.address(),
+            None => Ipv4Addr::LOCALHOST.into(),
+        };
+        // Users in a lab connect to loopback as elsewhere, and the client does not.
+        let bind_address = match &self.places {
+            Some(_) => Ipv4Addr::UNSPECIFIED,
+            None => Ipv4Addr::LOCALHOST,
+        };
         let server_toml = format!(
-            "bindAddr = \"127.0.0.1\"\nbindPort = {bind_port}\n{server_transport}{common}{mux}\
+            "bindAddr = \"{bind_address}\"\nbindPort = {bind_port}\n{server_transport}{common}{mux}\
              {server_tls}{}",
             self.server_options
         );
         let client_toml = format!(
-            "serverAddr = \"127.0.0.1\"\nserverPort = {bind_port}\nloginFailExit = false\n\
+            "serverAddr = \"{server_address}\"\nserverPort = {bind_port}\nloginFailExit = false\n\
              {WEB_SERVER_KEY}port = {admin_port}\n{client_transport}{common}{mux}{wire}\
              {client_tls}{}",
             self.client_options
@@ -130,6 +151,7 @@ impl PairBuilder {
             sides: self.sides,
             proxies: Vec::new(),
             client_toml,
+            places: self.places,
             dir,
         };
         pair.with_server(self.proxies)
@@ -147,6 +169,7 @@ pub struct Pair {
     client_path: PathBuf,
     proxies: Vec<Proxy>,
     client_toml: String,
+    places: Option<(Place, Place)>,
     dir: TempDir,
 }
 
@@ -155,7 +178,13 @@ impl Pair {
     pub fn start_server(&mut self) -> Result<()> {
         let config = path_text(&self.server_path)?;
         let program = self.sides.server.frps();
-        let server = Process::start("frps", program, &["-c", config], self.dir.path())?;
+        let server = Process::start_in(
+            self.near(),
+            "frps",
+            program,
+            &["-c", config],
+            self.dir.path(),
+        )?;
         server.wait_for_line("frps started successfully")?;
         self.server = Some(server);
         Ok(())
@@ -168,7 +197,7 @@ impl Pair {
         for proxy in &self.proxies {
             client.wait_for_line(&format!("[{}] start proxy success", proxy.name))?;
             if proxy.is_visited_at_home() {
-                traffic::wait_for_port(proxy.user_port, true)?;
+                inside(self.far(), || traffic::wait_for_port(proxy.user_port, true))?;
             }
         }
         Ok(())
@@ -178,7 +207,13 @@ impl Pair {
     pub fn spawn_client(&mut self) -> Result<()> {
         let config = path_text(&self.client_path)?;
         let program = self.sides.client.frpc();
-        let client = Process::start("frpc", program, &["-c", config], self.dir.path())?;
+        let client = Process::start_in(
+            self.far(),
+            "frpc",
+            program,
+            &["-c", config],
+            self.dir.path(),
+        )?;
         self.client = Some(client);
         Ok(())
     }
@@ -192,9 +227,21 @@ impl Pair {
         let path = write(self.dir.path(), "visitor.toml", &toml)?;
         let program = self.sides.server.frpc();
         let config = path_text(&path)?;
-        let visitor = Process::start("visitor", program, &["-c", config], self.dir.path())?;
-        traffic::wait_for_port(proxy.user_port, true)?;
+        let visitor = Process::start_in(
+            self.far(),
+            "visitor",
+            program,
+            &["-c", config],
+            self.dir.path(),
+        )?;
+        inside(self.far(), || traffic::wait_for_port(proxy.user_port, true))?;
         Ok(visitor)
+    }
+
+    /// Acts as a user: on the near side in a lab, else right here. The visitors of `stcp` proxies
+    /// run in the client, on the far side.
+    pub fn as_user<R: Send>(&self, act: impl FnOnce() -> R + Send) -> R {
+        inside(self.near(), act)
     }
 
     /// Ends the server as a crash would.
@@ -238,6 +285,7 @@ impl Pair {
     pub fn frpc(&self, command: &str) -> Result<(ExitStatus, String)> {
         let config = path_text(&self.client_path)?;
         Process::run(
+            self.far(),
             self.sides.client.frpc(),
             &[command, "-c", config],
             self.dir.path(),
@@ -269,6 +317,14 @@ impl Pair {
         self.client.as_mut().context("the client is not running")
     }
 
+    fn near(&self) -> Option<&Place> {
+        self.places.as_ref().map(|(near, _)| near)
+    }
+
+    fn far(&self) -> Option<&Place> {
+        self.places.as_ref().map(|(_, far)| far)
+    }
+
     fn proxy(&self, name: &str) -> Result<&Proxy> {
         let proxy = self.proxies.iter().find(|proxy| proxy.name == name);
         proxy.with_context(|| format!("no proxy {name}"))
@@ -278,6 +334,13 @@ impl Pair {
         self.configure(proxies)?;
         self.start_server()?;
         Ok(self)
+    }
+}
+
+fn inside<R: Send>(place: Option<&Place>, act: impl FnOnce() -> R + Send) -> R {
+    match place {
+        Some(place) => place.enter(act),
+        None => act(),
     }
 }
 

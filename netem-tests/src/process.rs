@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, Place};
 
 /// A started program. Dropping it kills it.
 pub struct Process {
@@ -26,7 +26,22 @@ impl Process {
     /// What the environment of a test run holds (a proxy to the Internet, settings of ours) must
     /// not reach the programs; frp's own tests empty it as well.
     pub fn start(name: &str, program: &Path, args: &[&str], dir: &Path) -> Result<Self> {
-        let mut child = command(program, args, dir, name)
+        Self::start_in(None, name, program, args, dir)
+    }
+
+    /// The same, in a place of a lab if there is one.
+    pub fn start_in(
+        place: Option<&Place>,
+        name: &str,
+        program: &Path,
+        args: &[&str],
+        dir: &Path,
+    ) -> Result<Self> {
+        let mut command = command(program, args, dir, name);
+        if let Some(place) = place {
+            place.contain(&mut command);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -48,8 +63,13 @@ impl Process {
     }
 
     /// Runs `program` to its end and returns its exit status and all it printed.
-    pub fn run(program: &Path, args: &[&str], dir: &Path) -> Result<(ExitStatus, String)> {
-        let mut process = Self::start("command", program, args, dir)?;
+    pub fn run(
+        place: Option<&Place>,
+        program: &Path,
+        args: &[&str],
+        dir: &Path,
+    ) -> Result<(ExitStatus, String)> {
+        let mut process = Self::start_in(place, "command", program, args, dir)?;
         let status = process.wait_for_exit()?;
         Ok((status, process.log.wait_for_end()))
     }

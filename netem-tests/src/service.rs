@@ -48,6 +48,7 @@ impl Op {
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
+    listener: TcpListener,
     n_received: Arc<AtomicU64>,
     stopping: Arc<AtomicBool>,
 }
@@ -57,6 +58,7 @@ impl Service {
     pub fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
+        let handle = listener.try_clone()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let n_received = Arc::new(AtomicU64::new(0));
@@ -77,6 +79,7 @@ impl Service {
         });
         Ok(Self {
             address,
+            listener: handle,
             n_received,
             stopping,
         })
@@ -96,8 +99,9 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts, so that it sees the flag and lets go of the port.
-        let _ = TcpStream::connect(self.address);
+        // Wakes the thread that accepts, so that it sees the flag and lets go of the port. Dropping
+        // may happen outside of the lab that the service is in: connecting would not reach it.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
 }
 

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use netem_tests::lab::gauge;
-use netem_tests::{Direction, Lab, Profile};
+use netem_tests::traffic::{self, EchoConn};
+use netem_tests::{Direction, Lab, PairBuilder, Profile, Proxy, Service, Sides};
 
 #[test]
 fn a_packet_takes_the_delay_of_both_ways() {
@@ -122,6 +123,34 @@ fn programs_inside_end_with_the_lab() {
     drop(lab);
 
     assert!(!sleeper.wait().unwrap().success());
+}
+
+#[test]
+fn a_pair_works_across_a_lossy_link() {
+    let Some(lab) = lab("pair", &Profile::delay_ms(10).loss_pct(2)) else {
+        return;
+    };
+    let service = lab.far().enter(Service::start).unwrap();
+    let pair = PairBuilder::new(&Sides::ours().unwrap())
+        .in_lab(&lab)
+        .proxies([
+            Proxy::tcp("tcp", service.port()),
+            Proxy::stcp("stcp", service.port()),
+        ])
+        .start()
+        .unwrap();
+    let port = pair.port("tcp").unwrap();
+
+    pair.as_user(|| traffic::both_ways(port, 256 * 1024, lab.seed()))
+        .unwrap();
+
+    let counters = lab.counters().unwrap();
+    assert!(counters.to_far.bytes_delivered > 256 * 1024, "{counters}");
+    assert!(counters.to_near.bytes_delivered > 256 * 1024, "{counters}");
+    let took = pair
+        .as_user(|| EchoConn::open(port).unwrap().round())
+        .unwrap();
+    assert!(took >= lab.link().round_trip(), "{took:?}");
 }
 
 fn lab(name: &str, profile: &Profile) -> Option<Lab> {

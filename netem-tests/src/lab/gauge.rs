@@ -14,8 +14,8 @@ use super::{Direction, Lab, Place};
 /// Sends `n` small datagrams from near to far, one every `interval`, and returns how long each
 /// that came back has taken.
 pub fn echo_times(lab: &Lab, n: u32, interval: Duration) -> Result<Vec<Duration>> {
-    let service = udp_socket(lab.far())?;
-    let user = udp_socket(lab.near())?;
+    let service = udp_socket(lab, lab.far())?;
+    let user = udp_socket(lab, lab.near())?;
     user.connect(service.local_addr()?)?;
     let is_over = AtomicBool::new(false);
     let start = Instant::now();
@@ -68,8 +68,8 @@ impl Stream {
 /// Sends full datagrams in one direction at `rate_mbit` for `duration`.
 pub fn stream(lab: &Lab, way: Direction, rate_mbit: f64, duration: Duration) -> Result<Stream> {
     let (from, to) = ends(lab, way);
-    let receiver = udp_socket(to)?;
-    let sender = udp_socket(from)?;
+    let receiver = udp_socket(lab, to)?;
+    let sender = udp_socket(lab, from)?;
     sender.connect(receiver.local_addr()?)?;
     thread::scope(|scope| {
         let receiving = scope.spawn(|| {
@@ -170,9 +170,9 @@ fn ends(lab: &Lab, way: Direction) -> (&Place, &Place) {
     }
 }
 
-fn udp_socket(place: &Place) -> io::Result<UdpSocket> {
+fn udp_socket(lab: &Lab, place: &Place) -> io::Result<UdpSocket> {
     let socket = place.enter(|| UdpSocket::bind((place.address(), 0)))?;
-    socket.set_read_timeout(Some(SILENCE))?;
+    socket.set_read_timeout(Some(SILENCE + lab.link().round_trip() * 2))?;
     // Root may have more than the system's usual limit.
     sockopt::set_socket_recv_buffer_size_force(&socket, UDP_BUFFER_LEN)?;
     Ok(socket)
@@ -199,7 +199,7 @@ const PROBE_LEN: usize = 64;
 const DATAGRAM_LEN: usize = super::MTU - 28;
 const FILLING: u8 = 0xa5;
 const BLOCK_LEN: usize = 64 * 1024;
-/// Nothing has come for so long: nothing will. Above the delay of the slowest link measured.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// Nothing has come for so long, and two round trips: nothing will.
+const SILENCE: Duration = Duration::from_millis(300);
 /// Room for what arrives while the receiver does not run.
 const UDP_BUFFER_LEN: usize = 8 * 1024 * 1024;
