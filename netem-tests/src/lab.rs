@@ -15,6 +15,9 @@
 //! # }
 //! ```
 //!
+//! What a profile cannot say is a [`Fault`] ([`Lab::fault`]), another address of the far side
+//! ([`Lab::change_far_address`]) or a router in front of it ([`Lab::start_nat`]).
+//!
 //! Both networks are namespaces without a name: what happens in them reaches nobody else, any
 //! number of labs run side by side, and the kernel removes them with the last process inside. Their
 //! addresses (198.18.0.0/15, set apart for measurements between devices) exist nowhere else.
@@ -24,24 +27,29 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::{env, io, process};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{env, io, process, thread};
 
 use anyhow::{Context, Result};
 
 pub use counters::{Counters, WayCounters};
 pub use direction::Direction;
+pub use fault::{Fault, POLICE_BURST_PACKETS};
 pub use place::Place;
 pub use profile::{CorruptChecksum, Loss, Profile, ProfileError, Way};
 
+use fault::Policer;
 use user_space::UserSpaceLink;
 
 mod counters;
 mod direction;
+mod fault;
 pub mod gauge;
+mod nat;
 mod one_way;
 mod packet;
 mod place;
@@ -57,8 +65,19 @@ pub struct Lab {
     backend: UserSpaceLink,
     near: Place,
     far: Place,
-    profile: Mutex<Profile>,
+    state: Mutex<State>,
     seed: u64,
+    network: Network,
+}
+
+/// What changes while traffic runs.
+#[derive(Debug)]
+struct State {
+    profile: Profile,
+    faults: Vec<Fault>,
+    n_far_addresses: u32,
+    /// How often the router in front of the far side has started, if there is one.
+    n_router_starts: u16,
 }
 
 impl Lab {
@@ -87,8 +106,14 @@ impl Lab {
             backend: UserSpaceLink::start(&near, &far, profile, seed)?,
             near,
             far,
-            profile: Mutex::new(profile.clone()),
+            state: Mutex::new(State {
+                profile: profile.clone(),
+                faults: Vec::new(),
+                n_far_addresses: 1,
+                n_router_starts: 0,
+            }),
             seed,
+            network,
         })
     }
 
@@ -144,14 +169,51 @@ impl Lab {
     /// Changes the link while traffic runs.
     pub fn set_link(&self, profile: &Profile) -> Result<()> {
         self.backend.set_profile(profile);
-        *self.profile.lock().unwrap_or_else(PoisonError::into_inner) = profile.clone();
+        self.state().profile = profile.clone();
         Ok(())
     }
 
     /// Returns what the link is like.
     pub fn link(&self) -> Profile {
-        let profile = self.profile.lock();
-        profile.unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().profile.clone()
+    }
+
+    /// Lets something go wrong, beside what goes wrong already.
+    pub fn fault(&self, fault: Fault) -> Result<()> {
+        let mut state = self.state();
+        state.faults.push(fault);
+        self.apply(&state.faults)
+    }
+
+    /// Ends all faults.
+    pub fn clear_faults(&self) -> Result<()> {
+        let mut state = self.state();
+        state.faults.clear();
+        self.apply(&state.faults)
+    }
+
+    /// Takes the far side's address away and, after `gap`, gives it another one: a client that
+    /// dials in again. Sockets bound to the old address are dead for good.
+    pub fn change_far_address(&self, gap: Duration) -> Result<IpAddr> {
+        let number = {
+            let mut state = self.state();
+            state.n_far_addresses += 1;
+            state.n_far_addresses
+        };
+        let new = self.network.host(FAR_HOST + (number - 1) % N_FAR_HOSTS);
+        self.far.remove_address()?;
+        thread::sleep(gap);
+        self.far.add_address(new)?;
+        Ok(IpAddr::V4(new))
+    }
+
+    /// Puts a router with address translation in front of the far side, which the near side then
+    /// cannot connect to. If there is one, it starts over: all its connections get new ports.
+    pub fn start_nat(&self) -> Result<()> {
+        let mut state = self.state();
+        let turn = state.n_router_starts;
+        state.n_router_starts += 1;
+        nat::translate(&self.far, self.network.host(ROUTER_HOST), turn)
     }
 
     /// Returns what the link has done so far.
@@ -166,6 +228,22 @@ impl Lab {
     pub fn reset_counters(&self) {
         self.backend.reset_counters();
     }
+
+    fn apply(&self, faults: &[Fault]) -> Result<()> {
+        for (direction, receiver) in [
+            (Direction::ToFar, &self.far),
+            (Direction::ToNear, &self.near),
+        ] {
+            fault::apply(faults, direction, receiver, true)?;
+            self.backend
+                .set_policers(direction, Policer::of(faults, direction));
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Lab {
@@ -177,7 +255,7 @@ impl Drop for Lab {
 }
 
 /// The addresses of a lab: 256 of them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Network(u32);
 
 impl Network {
@@ -215,4 +293,8 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 /// How many networks of 256 addresses are in there.
 const N_NETWORKS: u32 = 512;
 const NEAR_HOST: u32 = 1;
+/// The far side's first address; those after it are for [`Lab::change_far_address`].
 const FAR_HOST: u32 = 2;
+const N_FAR_HOSTS: u32 = 100;
+/// What the near side sees of the far side behind address translation.
+const ROUTER_HOST: u32 = 200;

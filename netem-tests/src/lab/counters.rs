@@ -28,6 +28,8 @@ pub struct WayCounters {
     pub lost: u64,
     /// Packets that found the queue full.
     pub overflowed: u64,
+    /// Packets that [`super::Fault::police_all`] or its like has dropped, where the link does that.
+    pub policed: u64,
     /// Packets of which there was a copy.
     pub duplicated: u64,
     /// Packets with a flipped bit.
@@ -85,6 +87,7 @@ impl fmt::Display for WayCounters {
             self.longest_queue
         )?;
         for (n, what) in [
+            (self.policed, "policed"),
             (self.duplicated, "duplicated"),
             (self.corrupted, "corrupted"),
             (self.reordered, "reordered"),

@@ -6,6 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::counters::WayCounters;
+use super::fault::Policer;
 use super::packet;
 use super::profile::{Loss, Way};
 use super::random::Random;
@@ -24,6 +25,7 @@ pub(crate) struct OneWay {
     n_travelled: u64,
     /// Buffers of packets that are gone.
     spare: Vec<Vec<u8>>,
+    policers: Vec<Policer>,
     counters: WayCounters,
 }
 
@@ -38,6 +40,7 @@ impl OneWay {
             travelling: BinaryHeap::new(),
             n_travelled: 0,
             spare: Vec::new(),
+            policers: Vec::new(),
             counters: WayCounters::default(),
         }
     }
@@ -50,6 +53,11 @@ impl OneWay {
         if let (Some(leaves), Some(head)) = (self.head_leaves, self.queue.front()) {
             self.head_leaves = Some(leaves.min(now + self.sending_time(head.len())));
         }
+    }
+
+    /// Drops what these do not let pass, from here on.
+    pub(crate) fn set_policers(&mut self, policers: Vec<Policer>) {
+        self.policers = policers;
     }
 
     /// Takes a packet that was sent at `now`.
@@ -138,6 +146,15 @@ impl OneWay {
     fn leave_bottleneck(&mut self, now: Instant, mut packet: Vec<u8>) {
         if self.is_lost() {
             self.counters.lost += 1;
+            self.recycle(packet);
+            return;
+        }
+        if !self
+            .policers
+            .iter_mut()
+            .all(|policer| policer.passes(now, &packet))
+        {
+            self.counters.policed += 1;
             self.recycle(packet);
             return;
         }

@@ -9,11 +9,20 @@ pub(crate) fn is_ipv4(packet: &[u8]) -> bool {
     packet.first().is_some_and(|byte| byte >> 4 == 4) && packet.len() >= IPV4_HEADER_LEN
 }
 
+/// Says whether it is UDP.
+pub(crate) fn is_udp(packet: &[u8]) -> bool {
+    packet.get(PROTOCOL_AT) == Some(&UDP)
+}
+
+/// Says whether it is TCP.
+pub(crate) fn is_tcp(packet: &[u8]) -> bool {
+    packet.get(PROTOCOL_AT) == Some(&TCP)
+}
+
 /// Flips one bit of the payload. Says whether there was one to flip.
 pub(crate) fn corrupt(packet: &mut [u8], checksum: CorruptChecksum, random: &mut Random) -> bool {
     let header_len = ip_header_len(packet);
-    let is_udp = packet.get(PROTOCOL_AT) == Some(&UDP);
-    if checksum == CorruptChecksum::Right && !is_udp {
+    if checksum == CorruptChecksum::Right && !is_udp(packet) {
         return false;
     }
     let payload_at = header_len + transport_header_len(packet, header_len);

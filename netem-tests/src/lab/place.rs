@@ -2,16 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, panic, thread};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::system;
+use super::{DEVICE, system};
 
 /// A network of its own, in which programs run and sockets live. Clones are the same place.
 #[derive(Clone)]
@@ -103,6 +104,31 @@ impl Place {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// The same for a program that reads its input.
+    pub(crate) fn run_with_input(&self, program: &str, args: &[&str], input: &str) -> Result<()> {
+        let mut child = self
+            .command(program)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "{}: {program}: {}
+{input}",
+                self.0.name,
+                said.trim()
+            );
+        }
+        Ok(())
+    }
+
     /// Makes Cubic the congestion control of new connections, whatever the machine prefers: most
     /// machines have it, and frp was measured with it.
     fn use_cubic(&self) -> Result<()> {
@@ -130,6 +156,25 @@ impl Place {
             .address
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the address of the link away.
+    pub(crate) fn remove_address(&self) -> Result<()> {
+        let address = format!("{}/24", self.ipv4());
+        self.run("ip", &["address", "delete", &address, "dev", DEVICE])?;
+        Ok(())
+    }
+
+    /// Gives the link an address.
+    pub(crate) fn add_address(&self, address: Ipv4Addr) -> Result<()> {
+        let prefix = format!("{address}/24");
+        self.run("ip", &["address", "add", &prefix, "dev", DEVICE])?;
+        *self
+            .0
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = address;
+        Ok(())
     }
 
     /// Ends every program that still runs inside.

@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use super::counters::WayCounters;
+use super::fault::Policer;
 use super::one_way::OneWay;
 use super::place::Place;
 use super::profile::{Profile, Way};
@@ -43,6 +44,13 @@ impl UserSpaceLink {
         self.to_near.set_way(&profile.to_near);
     }
 
+    pub(crate) fn set_policers(&self, direction: Direction, policers: Vec<Policer>) {
+        self.runner(direction)
+            .shared
+            .one_way()
+            .set_policers(policers);
+    }
+
     pub(crate) fn counters(&self, direction: Direction) -> Result<WayCounters> {
         let runner = self.runner(direction);
         let mut counters = runner.shared.one_way().counters();
@@ -69,8 +77,7 @@ fn add_interface(place: &Place) -> Result<OwnedFd> {
     let tun = place.enter(|| system::open_tun(DEVICE))?;
     // A kernel that asks for IPv6 routers would send packets that no test knows of.
     place.set(&format!("net/ipv6/conf/{DEVICE}/disable_ipv6"), "1")?;
-    let address = format!("{}/24", place.ipv4());
-    place.run("ip", &["address", "add", &address, "dev", DEVICE])?;
+    place.add_address(place.ipv4())?;
     let (mtu, queue) = (MTU.to_string(), TUN_QUEUE_PACKETS.to_string());
     place.run(
         "ip",
