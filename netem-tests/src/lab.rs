@@ -34,7 +34,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, io, process, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use counters::{Counters, WayCounters};
 pub use direction::Direction;
@@ -43,6 +43,7 @@ pub use place::Place;
 pub use profile::{CorruptChecksum, Loss, Profile, ProfileError, Way};
 
 use fault::Policer;
+use netem::NetemLink;
 use user_space::UserSpaceLink;
 
 mod counters;
@@ -50,6 +51,7 @@ mod direction;
 mod fault;
 pub mod gauge;
 mod nat;
+mod netem;
 mod one_way;
 mod packet;
 mod place;
@@ -62,12 +64,28 @@ mod user_space;
 #[derive(Debug)]
 pub struct Lab {
     // The link ends before the places it connects.
-    backend: UserSpaceLink,
+    connection: Mutex<Connection>,
     near: Place,
     far: Place,
     state: Mutex<State>,
     seed: u64,
     network: Network,
+}
+
+/// What makes the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackEnd {
+    /// A program of ours between two TUN devices: every machine can do it, every fault is possible,
+    /// and a seed repeats it.
+    UserSpace,
+    /// The kernel's `netem`. Few kernels of containers and virtual machines have it.
+    Netem,
+}
+
+#[derive(Debug)]
+enum Connection {
+    UserSpace(UserSpaceLink),
+    Netem(NetemLink),
 }
 
 /// What changes while traffic runs.
@@ -86,8 +104,8 @@ impl Lab {
         Self::start("lab", profile)
     }
 
-    /// Opens a lab. Its random decisions follow the seed in `LAB_SEED`, or one of its own choice;
-    /// the seed is printed.
+    /// Opens a lab, with netem where `LAB_BACKEND` says `netem` and else in user space. Its random
+    /// decisions follow the seed in `LAB_SEED`, or one of its own choice; the seed is printed.
     pub fn start(name: &str, profile: &Profile) -> Result<Self> {
         let seed = match env::var("LAB_SEED") {
             Ok(text) => text.parse().context("LAB_SEED is not a number")?,
@@ -96,14 +114,28 @@ impl Lab {
         Self::start_seeded(name, profile, seed)
     }
 
-    /// Opens a lab whose random decisions follow `seed`.
+    /// The same with this seed.
     pub fn start_seeded(name: &str, profile: &Profile, seed: u64) -> Result<Self> {
-        announce(&format!("lab \"{name}\": LAB_SEED={seed}"));
+        Self::start_on(BackEnd::from_env()?, name, profile, seed)
+    }
+
+    /// Opens a lab whose link is made by `back_end`. Netem follows no seed.
+    pub fn start_on(back_end: BackEnd, name: &str, profile: &Profile, seed: u64) -> Result<Self> {
         let network = Network::next();
         let near = Place::new(&format!("{name}, near"), network.host(NEAR_HOST))?;
         let far = Place::new(&format!("{name}, far"), network.host(FAR_HOST))?;
+        let connection = match back_end {
+            BackEnd::UserSpace => {
+                announce(&format!("lab \"{name}\": LAB_SEED={seed}"));
+                Connection::UserSpace(UserSpaceLink::start(&near, &far, profile, seed)?)
+            }
+            BackEnd::Netem => {
+                announce(&format!("lab \"{name}\": netem, which has no seed"));
+                Connection::Netem(NetemLink::start(&near, &far, profile)?)
+            }
+        };
         Ok(Self {
-            backend: UserSpaceLink::start(&near, &far, profile, seed)?,
+            connection: Mutex::new(connection),
             near,
             far,
             state: Mutex::new(State {
@@ -137,6 +169,19 @@ impl Lab {
             .map_err(|error| format!("{error:#}"))
     }
 
+    /// Says whether the kernel has `netem`, beside what a lab needs anyway.
+    pub fn netem_available() -> Result<(), String> {
+        Self::available()?;
+        if !is_installed("tc") {
+            return Err("`tc` is missing (apt-get install iproute2)".to_owned());
+        }
+        let trial = Place::new("a trial of netem", Ipv4Addr::LOCALHOST)
+            .and_then(|place| place.run("tc", &["qdisc", "add", "dev", "lo", "root", "netem"]));
+        trial
+            .map(drop)
+            .map_err(|error| format!("the kernel has no netem: {error:#}"))
+    }
+
     /// Says whether labs work here. If not, says so on standard error, past what the test runner
     /// keeps to itself: `what` is skipped.
     pub fn is_available_for(what: &str) -> bool {
@@ -168,7 +213,10 @@ impl Lab {
 
     /// Changes the link while traffic runs.
     pub fn set_link(&self, profile: &Profile) -> Result<()> {
-        self.backend.set_profile(profile);
+        match &*self.connection() {
+            Connection::UserSpace(link) => link.set_profile(profile),
+            Connection::Netem(link) => link.set_profile(profile)?,
+        }
         self.state().profile = profile.clone();
         Ok(())
     }
@@ -218,27 +266,48 @@ impl Lab {
 
     /// Returns what the link has done so far.
     pub fn counters(&self) -> Result<Counters> {
+        let connection = self.connection();
+        let of = |direction| match &*connection {
+            Connection::UserSpace(link) => link.counters(direction),
+            Connection::Netem(link) => link.counters(direction),
+        };
         Ok(Counters {
-            to_far: self.backend.counters(Direction::ToFar)?,
-            to_near: self.backend.counters(Direction::ToNear)?,
+            to_far: of(Direction::ToFar)?,
+            to_near: of(Direction::ToNear)?,
         })
     }
 
     /// Starts counting anew, except for packets that were missed.
-    pub fn reset_counters(&self) {
-        self.backend.reset_counters();
+    pub fn reset_counters(&self) -> Result<()> {
+        match &mut *self.connection() {
+            Connection::UserSpace(link) => link.reset_counters(),
+            Connection::Netem(link) => link.reset_counters()?,
+        }
+        Ok(())
     }
 
     fn apply(&self, faults: &[Fault]) -> Result<()> {
+        let connection = self.connection();
         for (direction, receiver) in [
             (Direction::ToFar, &self.far),
             (Direction::ToNear, &self.near),
         ] {
-            fault::apply(faults, direction, receiver, true)?;
-            self.backend
-                .set_policers(direction, Policer::of(faults, direction));
+            let link = match &*connection {
+                Connection::UserSpace(link) => Some(link),
+                Connection::Netem(_) => None,
+            };
+            fault::apply(faults, direction, receiver, link.is_some())?;
+            if let Some(link) = link {
+                link.set_policers(direction, Policer::of(faults, direction));
+            }
         }
         Ok(())
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -251,6 +320,16 @@ impl Drop for Lab {
         // A program that a failed test has left behind would keep its network, and its port.
         self.near.end_all();
         self.far.end_all();
+    }
+}
+
+impl BackEnd {
+    fn from_env() -> Result<Self> {
+        match env::var("LAB_BACKEND").as_deref() {
+            Ok("netem") => Ok(Self::Netem),
+            Ok("user-space") | Err(_) => Ok(Self::UserSpace),
+            Ok(other) => bail!("LAB_BACKEND is {other}, and not netem or user-space"),
+        }
     }
 }
 

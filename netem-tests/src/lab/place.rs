@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, panic, thread};
@@ -129,6 +130,15 @@ impl Place {
         Ok(())
     }
 
+    /// Turns off IPv6 for an interface: a kernel that asks for routers would send packets that no
+    /// test knows of. `device` may be `default`, for all that come.
+    pub(crate) fn turn_off_ipv6(&self, device: &str) -> Result<()> {
+        if !self.enter(|| Path::new("/proc/sys/net/ipv6").exists()) {
+            return Ok(());
+        }
+        self.set(&format!("net/ipv6/conf/{device}/disable_ipv6"), "1")
+    }
+
     /// Makes Cubic the congestion control of new connections, whatever the machine prefers: most
     /// machines have it, and frp was measured with it.
     fn use_cubic(&self) -> Result<()> {
@@ -156,6 +166,12 @@ impl Place {
             .address
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a path by which other programs find this network while this process lives.
+    pub(crate) fn namespace_path(&self) -> String {
+        let number = self.0.namespace.as_raw_fd();
+        format!("/proc/{}/fd/{number}", std::process::id())
     }
 
     /// Takes the address of the link away.

@@ -75,8 +75,7 @@ impl UserSpaceLink {
 /// Makes the interface of a place, with its address and a route to the rest of the lab's network.
 fn add_interface(place: &Place) -> Result<OwnedFd> {
     let tun = place.enter(|| system::open_tun(DEVICE))?;
-    // A kernel that asks for IPv6 routers would send packets that no test knows of.
-    place.set(&format!("net/ipv6/conf/{DEVICE}/disable_ipv6"), "1")?;
+    place.turn_off_ipv6(DEVICE)?;
     place.add_address(place.ipv4())?;
     let (mtu, queue) = (MTU.to_string(), TUN_QUEUE_PACKETS.to_string());
     place.run(
