@@ -70,6 +70,7 @@ pub struct Lab {
     state: Mutex<State>,
     seed: u64,
     network: Network,
+    back_end: BackEnd,
 }
 
 /// What makes the link.
@@ -146,6 +147,7 @@ impl Lab {
             }),
             seed,
             network,
+            back_end,
         })
     }
 
@@ -204,6 +206,11 @@ impl Lab {
     /// The side behind the link: `frpc` and the services.
     pub fn far(&self) -> &Place {
         &self.far
+    }
+
+    /// Returns what makes the link.
+    pub fn back_end(&self) -> BackEnd {
+        self.back_end
     }
 
     /// Returns the seed of its random decisions.

@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use certificates::Certificates;
 pub use data::Pattern;
 pub use detour::Detour;
-pub use lab::{Direction, Fault, Lab, Place, Profile};
+pub use lab::{BackEnd, Direction, Fault, Lab, Place, Profile};
 pub use link::{Link, Mux, Tls, Transport, Wire};
 pub use pair::{Pair, PairBuilder};
 pub use ports::free_port;

@@ -54,6 +54,8 @@ pub struct Stream {
     pub n_received: u64,
     /// The rate between the first and the last arrival, in IP bits.
     pub rate_mbit: f64,
+    /// In how many bursts the missing ones got lost.
+    pub n_bursts: u64,
     /// How many arrived whose bytes were not those that were sent.
     pub n_corrupt: u64,
 }
@@ -62,6 +64,11 @@ impl Stream {
     /// Returns how many percent did not arrive.
     pub fn loss_pct(&self) -> f64 {
         100.0 * (1.0 - self.n_received as f64 / self.n_sent as f64)
+    }
+
+    /// Returns how many got lost in a row, on average.
+    pub fn mean_burst(&self) -> f64 {
+        self.n_sent.saturating_sub(self.n_received) as f64 / self.n_bursts as f64
     }
 }
 
@@ -75,17 +82,22 @@ pub fn stream(lab: &Lab, way: Direction, rate_mbit: f64, duration: Duration) -> 
         let receiving = scope.spawn(|| {
             let mut datagram = [0; super::MTU];
             let (mut first, mut last) = (None, Instant::now());
-            let (mut n_received, mut n_corrupt) = (0, 0);
+            let (mut n_received, mut n_corrupt, mut n_bursts) = (0, 0, 0);
+            let mut expected = 0;
             while let Ok(n) = receiver.recv(&mut datagram) {
                 last = Instant::now();
                 first.get_or_insert(last);
                 n_received += 1;
-                n_corrupt += u64::from(datagram[..n].iter().any(|byte| *byte != FILLING));
+                let (number, filling) = datagram[..n].split_at(NUMBER_LEN.min(n));
+                n_corrupt += u64::from(filling.iter().any(|byte| *byte != FILLING));
+                let number = number.try_into().map_or(0, u32::from_be_bytes);
+                n_bursts += u64::from(number > expected);
+                expected = number.max(expected).saturating_add(1);
             }
             let span = first.map_or(Duration::ZERO, |first| last - first);
-            (n_received, n_corrupt, span)
+            (n_received, n_corrupt, n_bursts, span)
         });
-        let datagram = [FILLING; DATAGRAM_LEN];
+        let mut datagram = [FILLING; DATAGRAM_LEN];
         let gap = Duration::from_secs_f64(super::MTU as f64 * 8.0 / rate_mbit / 1e6);
         let start = Instant::now();
         let mut n_sent: u32 = 0;
@@ -93,10 +105,11 @@ pub fn stream(lab: &Lab, way: Direction, rate_mbit: f64, duration: Duration) -> 
             if let Some(early) = (gap * n_sent).checked_sub(start.elapsed()) {
                 thread::sleep(early);
             }
+            datagram[..NUMBER_LEN].copy_from_slice(&n_sent.to_be_bytes());
             let _ = sender.send(&datagram);
             n_sent += 1;
         }
-        let (n_received, n_corrupt, span) =
+        let (n_received, n_corrupt, n_bursts, span) =
             receiving.join().ok().context("the receiver panicked")?;
         let n_bits = super::MTU as f64 * 8.0 * n_received as f64;
         let per_packet = n_bits / n_received.max(1) as f64;
@@ -104,6 +117,7 @@ pub fn stream(lab: &Lab, way: Direction, rate_mbit: f64, duration: Duration) -> 
             n_sent: u64::from(n_sent),
             n_received,
             rate_mbit: (n_bits - per_packet) / span.as_secs_f64().max(1e-9) / 1e6,
+            n_bursts,
             n_corrupt,
         })
     })
@@ -197,6 +211,8 @@ fn first_eight(datagram: &[u8; PROBE_LEN]) -> [u8; 8] {
 const PROBE_LEN: usize = 64;
 /// With the headers of IPv4 and UDP, a packet of the link's full length.
 const DATAGRAM_LEN: usize = super::MTU - 28;
+/// Each datagram begins with its number. A corrupt number is not noticed.
+const NUMBER_LEN: usize = 4;
 const FILLING: u8 = 0xa5;
 const BLOCK_LEN: usize = 64 * 1024;
 /// Nothing has come for so long, and two round trips: nothing will.
