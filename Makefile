@@ -71,6 +71,10 @@ test: compiler ## run all tests (FULL=1: the big transfers too; TESTS=name: only
 	$(CARGO) test --locked --workspace --doc -- $(TESTS)
 	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests -- $(TESTS)
 
+.PHONY: netem
+netem: compiler ## test on bad links, with the kernel's netem as well (QUICK=1: without the long measurements)
+	@netem-tests/run-netem
+
 .PHONY: check
 check: lint ## format, lints and the fast tests; a commit passes it
 	$(CARGO) test --locked --workspace --lib --bins
