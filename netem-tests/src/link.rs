@@ -40,6 +40,8 @@ pub enum Transport {
     Websocket,
     /// WebSocket inside of TLS. frp's server needs something in front of it for that.
     Wss,
+    /// KCP over UDP, with TLS and multiplexing inside of it.
+    Kcp,
     /// QUIC, which has its own encryption and multiplexing whatever the link says.
     Quic,
 }
@@ -72,6 +74,12 @@ impl Link {
         ..Self::DEFAULT
     };
 
+    /// The same over KCP.
+    pub const KCP: Self = Self {
+        transport: Transport::Kcp,
+        ..Self::DEFAULT
+    };
+
     /// The same over WebSocket.
     pub const WEBSOCKET: Self = Self {
         transport: Transport::Websocket,
@@ -98,6 +106,7 @@ impl fmt::Display for Link {
             Transport::Tcp => "",
             Transport::Websocket => ", websocket",
             Transport::Wss => ", wss",
+            Transport::Kcp => ", KCP",
             Transport::Quic => ", QUIC",
         })
     }

@@ -96,6 +96,13 @@ impl PairBuilder {
 
     /// Writes both configurations and starts only the server.
     pub fn start_server(self) -> Result<Pair> {
+        let mut pair = self.configure()?;
+        pair.start_server()?;
+        Ok(pair)
+    }
+
+    /// Writes both configurations and starts nothing.
+    pub fn configure(self) -> Result<Pair> {
         let dir = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
         let bind_port = free_port()?;
         let admin_port = free_port()?;
@@ -108,11 +115,15 @@ impl PairBuilder {
             Wire::V1 => "",
             Wire::V2 => "transport.wireProtocol = \"v2\"\n",
         };
-        // QUIC and TCP may have the same port.
+        // QUIC or KCP and TCP may have the same port.
         let (server_transport, client_transport) = match self.link.transport {
             Transport::Tcp => (String::new(), ""),
             Transport::Websocket => (String::new(), "transport.protocol = \"websocket\"\n"),
             Transport::Wss => (String::new(), "transport.protocol = \"wss\"\n"),
+            Transport::Kcp => (
+                format!("kcpBindPort = {bind_port}\n"),
+                "transport.protocol = \"kcp\"\n",
+            ),
             Transport::Quic => (
                 format!("quicBindPort = {bind_port}\n"),
                 "transport.protocol = \"quic\"\n",
@@ -143,7 +154,7 @@ impl PairBuilder {
              {client_tls}{}",
             self.client_options
         );
-        let pair = Pair {
+        let mut pair = Pair {
             server_path: write(dir.path(), "frps.toml", &server_toml)?,
             client_path: dir.path().join("frpc.toml"),
             server: None,
@@ -154,7 +165,8 @@ impl PairBuilder {
             places: self.places,
             dir,
         };
-        pair.with_server(self.proxies)
+        pair.configure(self.proxies)?;
+        Ok(pair)
     }
 }
 
@@ -281,6 +293,35 @@ impl Pair {
         self.write_client_file(&text.replace(old, new))
     }
 
+    /// Says whether both programs would take their configuration (`verify`), and if one would not,
+    /// what it said.
+    pub fn refusal(&self) -> Result<Option<String>> {
+        for (place, program, path) in [
+            (self.near(), self.sides.server.frps(), &self.server_path),
+            (self.far(), self.sides.client.frpc(), &self.client_path),
+        ] {
+            let args = ["verify", "-c", path_text(path)?];
+            let (status, output) = Process::run(place, program, &args, self.dir.path())?;
+            if !status.success() {
+                // Where the file was says nothing: it is gone by then.
+                let dir = format!("{}/", self.dir.path().display());
+                return Ok(Some(output.replace(&dir, "")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes the logs of both programs into `dir`.
+    pub fn save_logs(&self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir)?;
+        for (name, program) in [("frps.log", &self.server), ("frpc.log", &self.client)] {
+            if let Some(program) = program {
+                fs::write(dir.join(name), program.log())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs `frpc` with `command` (`reload`, `status`, ...) and the client's configuration.
     pub fn frpc(&self, command: &str) -> Result<(ExitStatus, String)> {
         let config = path_text(&self.client_path)?;
@@ -328,12 +369,6 @@ impl Pair {
     fn proxy(&self, name: &str) -> Result<&Proxy> {
         let proxy = self.proxies.iter().find(|proxy| proxy.name == name);
         proxy.with_context(|| format!("no proxy {name}"))
-    }
-
-    fn with_server(mut self, proxies: Vec<Proxy>) -> Result<Self> {
-        self.configure(proxies)?;
-        self.start_server()?;
-        Ok(self)
     }
 }
 

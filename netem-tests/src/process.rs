@@ -145,11 +145,20 @@ impl Process {
 
     /// Returns the memory it holds at this moment, in KiB.
     pub fn rss_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// Returns the most memory it has ever held, in KiB.
+    pub fn peak_rss_kib(&self) -> Result<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, key: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS in /proc/PID/status")?;
+            .find_map(|line| line.strip_prefix(key))
+            .with_context(|| format!("no {key} in /proc/PID/status"))?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 }

@@ -5,7 +5,7 @@
 //! soon as either side closes, both are closed.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -44,7 +44,7 @@ impl Op {
     }
 }
 
-/// A TCP service on a free port of loopback, with a thread for each connection.
+/// A TCP service on a free port, with a thread for each connection.
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
@@ -54,9 +54,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it.
+    /// Starts it on loopback.
     pub fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts it at `ip`.
+    pub fn start_at(ip: IpAddr) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0))?;
         let address = listener.local_addr()?;
         let handle = listener.try_clone()?;
         let stopping = Arc::new(AtomicBool::new(false));
