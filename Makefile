@@ -96,7 +96,7 @@ advisories: ## ask the RustSec database about the dependencies (needs the networ
 	$(CARGO) deny check advisories
 
 .PHONY: bench
-bench: compiler ## measure on loopback and write docs/benchmarks.md (QUICK=1, ONLY=name, FRP_PEER_DIR=dir)
+bench: compiler ## measure on loopback and bad links, write docs/benchmarks.md (QUICK=1: 3 minutes; ONLY=name, FRP_PEER_DIR=dir)
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
 	@$(TARGET_DIR)/release/bench
 

@@ -1,109 +1,56 @@
-//! `make bench`: what the tunnel costs on loopback, beside the bare connection and Go frp.
+//! `make bench`: what the tunnel costs on loopback and what it carries over bad links, beside the
+//! bare connection and Go frp.
 //!
-//! Each round measures each thing on each subject in turn, so that a machine that gets slower for a
-//! while does so for all of them, and the median of the rounds counts. Every measurement starts
-//! programs of its own. What has been measured is kept as it goes, in `target/bench/`.
-//!
-//! `QUICK=1` takes short looks, `ONLY=text` measures only what has the text in its name (and then
-//! writes no report), and `FRP_PEER_DIR=dir` puts Go frp beside ours.
+//! Settings come from the environment ([`settings::Settings`]). Values are kept in `target/bench/`
+//! as they come; the report goes into `docs/benchmarks.md`, or beside the values after a short look.
 
 #![expect(clippy::print_stdout, reason = "this program talks to its user")]
 
-mod measure;
-mod plot;
-mod report;
-mod results;
-mod subject;
+mod document;
+mod links;
+mod loopback;
+mod machine;
+mod settings;
+mod stop;
+mod table;
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use measure::{Lengths, Measurement};
-use results::Results;
-use subject::Subject;
+use settings::{Part, Settings};
 
-fn main() -> Result<()> {
-    let settings = Settings::from_env();
-    let subjects = Subject::all()?;
-    let measurements: Vec<Measurement> = Measurement::all()
-        .into_iter()
-        .filter(|measurement| measurement.name().contains(&settings.only))
-        .collect();
-    ensure!(
-        !measurements.is_empty(),
-        "nothing is called \"{}\"; there are: {}",
-        settings.only,
-        Measurement::all().map(Measurement::name).join(", ")
-    );
-    let lengths = if settings.quick {
-        Lengths::QUICK
-    } else {
-        Lengths::FULL
-    };
-    let mut results = Results::new(&subjects, settings.quick);
-    let path = results_path()?;
-
-    let start = Instant::now();
-    let n_all = N_ROUNDS * measurements.len() * subjects.len();
-    let mut n_done = 0;
-    for round in 1..=N_ROUNDS {
-        for measurement in &measurements {
-            for subject in &subjects {
-                let name = measurement.name();
-                println!(
-                    "bench: {:3} of {n_all}, {:4} s, round {round}: {name}, {}",
-                    n_done + 1,
-                    start.elapsed().as_secs(),
-                    subject.title
-                );
-                let values = measurement
-                    .run(subject, &lengths)
-                    .with_context(|| format!("{name} of {}", subject.title))?;
-                for (metric, value) in values {
-                    println!("         {}", metric.describe(value));
-                    results.add(metric, subject.name, value);
-                }
-                n_done += 1;
-                results.write(&path)?;
-            }
+fn main() -> ExitCode {
+    stop::listen();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_cut_short) if stop::is_asked_for() => {
+            println!("\nbench: stopped; what has been measured over bad links is kept");
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => {
+            println!("bench: {error:#}");
+            ExitCode::FAILURE
         }
     }
+}
 
-    let table = report::table(&results, &subjects);
-    println!("\n{table}");
-    println!("bench: every value is in {}", path.display());
-    if settings.only.is_empty() {
-        report::write(Path::new("docs"), &results, &subjects)?;
-        println!("bench: wrote docs/benchmarks.md and docs/benchmarks.svg");
+fn run() -> Result<()> {
+    let settings = Settings::from_env()?;
+    let mut is_anything_there = false;
+    if settings.part != Part::Links && !settings.report_only {
+        is_anything_there |= loopback::run(&settings)?;
     }
+    if settings.part != Part::Loopback {
+        is_anything_there |= links::run(&settings)?;
+    }
+    ensure!(
+        is_anything_there,
+        "nothing has such a name; names are like quic/loss-10/bulk-down, frp-kcp/far/echo, \
+         bare/clean/connect, loopback/bulk-1-down/holdfast"
+    );
     Ok(())
 }
 
-/// What the environment asks for.
-struct Settings {
-    quick: bool,
-    only: String,
-}
-
-impl Settings {
-    fn from_env() -> Self {
-        Self {
-            quick: env::var_os("QUICK").is_some_and(|value| !value.is_empty()),
-            only: env::var("ONLY").unwrap_or_default(),
-        }
-    }
-}
-
-fn results_path() -> Result<PathBuf> {
-    let dir = Path::new("target/bench");
-    fs::create_dir_all(dir).context("run this at the root of the repository: make bench")?;
-    let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
-    Ok(dir.join(format!("loopback-{now}.json")))
-}
-
-/// Medians of three.
-const N_ROUNDS: usize = 3;
+/// What shells report for Ctrl-C.
+const EXIT_INTERRUPTED: u8 = 130;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::measure::Direction;
-use crate::subject::Subject;
+use super::measure::Direction;
+use super::subject::Subject;
+use crate::machine;
+use crate::settings::Settings;
 
 /// A row of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,15 +117,17 @@ impl Metric {
 pub(crate) struct Results {
     pub(crate) machine: String,
     pub(crate) quick: bool,
+    pub(crate) n_rounds: usize,
     subjects: Vec<&'static str>,
     values: BTreeMap<Metric, BTreeMap<&'static str, Vec<f64>>>,
 }
 
 impl Results {
-    pub(crate) fn new(subjects: &[Subject], quick: bool) -> Self {
+    pub(crate) fn new(subjects: &[Subject], settings: &Settings) -> Self {
         Self {
-            machine: describe_machine(),
-            quick,
+            machine: machine::describe(),
+            quick: settings.quick,
+            n_rounds: settings.n_runs,
             subjects: subjects.iter().map(|subject| subject.name).collect(),
             values: BTreeMap::new(),
         }
@@ -168,20 +171,4 @@ struct File<'a> {
     quick: bool,
     subjects: &'a [&'static str],
     values: BTreeMap<String, &'a BTreeMap<&'static str, Vec<f64>>>,
-}
-
-fn describe_machine() -> String {
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    let cpu = read_field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".into());
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "{cores} cores of {cpu}, Linux {}",
-        kernel.trim().split('-').next().unwrap_or_default()
-    )
-}
-
-fn read_field(path: &str, key: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }

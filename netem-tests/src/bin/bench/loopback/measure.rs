@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use netem_tests::traffic::{self, EchoConn};
 use netem_tests::{Op, bulk};
 
-use crate::results::Metric;
-use crate::subject::{Running, Subject};
+use super::results::Metric;
+use super::subject::{Running, Subject};
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::results::{Metric, Results};
-use crate::subject::{BARE, OURS, OURS_PLAIN, PEER, PEER_PLAIN, Subject};
+use super::results::{Metric, Results};
+use super::subject::{BARE, OURS, OURS_PLAIN, PEER, PEER_PLAIN, Subject};
 
 /// Draws one block of bars for each metric, each in its own scale, in two columns. The bare
 /// connection is left out: beside it the others could not be told apart.

@@ -1,0 +1,192 @@
+//! The links of a run: the profiles of `configs/links`, and those of `LINKS`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use netem_tests::lab::{Loss, Profile};
+
+use super::cell::Way;
+
+/// A profile with a name.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// The name of its file.
+    pub(crate) name: String,
+    pub(crate) profile: Profile,
+    /// Whether it was asked for by `LINKS`.
+    pub(crate) is_extra: bool,
+}
+
+impl Link {
+    /// Reads all of them, in the order of the report.
+    pub(crate) fn all(extra: &[PathBuf]) -> Result<Vec<Self>> {
+        let mut links = Vec::new();
+        for name in ORDER {
+            let path = Path::new(LINKS_DIR).join(format!("{name}.toml"));
+            if path.exists() {
+                links.push(Self::load(&path, false)?);
+            }
+        }
+        for path in extra {
+            let link = Self::load(path, true)?;
+            let is_known = links.iter().any(|known| known.name == link.name);
+            ensure!(!is_known, "there are two link profiles {}", link.name);
+            links.push(link);
+        }
+        Ok(links)
+    }
+
+    /// Returns the share of the packets that get through, in the direction of `way`.
+    pub(crate) fn pass_share(&self, way: Way) -> f64 {
+        1.0 - self.loss_pct(way) / 100.0
+    }
+
+    /// Returns how many percent of the packets get lost in the direction of `way`.
+    pub(crate) fn loss_pct(&self, way: Way) -> f64 {
+        self.profile.way(way.direction()).loss.mean_pct()
+    }
+
+    /// Returns the time there and back of a small packet.
+    pub(crate) fn rtt_ms(&self) -> f64 {
+        self.profile.round_trip().as_secs_f64() * 1000.0
+    }
+
+    /// Says whether only bulk makes sense on it.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.name == NARROW
+    }
+
+    pub(crate) fn is_one_of(&self, names: &[&str]) -> bool {
+        names.contains(&self.name.as_str())
+    }
+
+    /// Returns the link on which this one's rate is measured: the first of `links` that is the same
+    /// but for its faults.
+    pub(crate) fn rate_link<'a>(&'a self, links: &'a [Self]) -> &'a Self {
+        let own = self.without_faults();
+        links
+            .iter()
+            .find(|other| other.without_faults() == own)
+            .unwrap_or(self)
+    }
+
+    /// Returns rate, delay and queue alone.
+    pub(crate) fn without_faults(&self) -> Profile {
+        self.profile
+            .clone()
+            .loss_pct(0.0)
+            .jitter_ms(0.0)
+            .reorder_pct(0.0)
+            .duplicate_pct(0.0)
+            .corrupt_pct(0.0)
+    }
+
+    /// Says in a few words what the link is like.
+    pub(crate) fn describe(&self) -> String {
+        let way = self.profile.way(Way::Down.direction());
+        let mut text = match way.rate_mbit {
+            Some(rate) => format!("{rate} Mbit/s, "),
+            None => String::new(),
+        };
+        text += &format!(
+            "RTT {:.0} ms, queue {} packets",
+            self.rtt_ms(),
+            way.queue_packets
+        );
+        match way.loss {
+            Loss::Random { pct } if pct > 0.0 => text += &format!(", loss {pct} %"),
+            Loss::Random { .. } => {}
+            Loss::GilbertElliott { p_pct, r_pct } => {
+                text += &format!(
+                    ", bursts {p_pct} %/{r_pct} % (mean {:.1} %)",
+                    way.loss.mean_pct()
+                );
+            }
+        }
+        if !way.jitter.is_zero() {
+            text += &format!(", jitter ±{:.0} ms", way.jitter.as_secs_f64() * 1000.0);
+        }
+        for (pct, what) in [
+            (way.reorder_pct, "reordered"),
+            (way.duplicate_pct, "duplicated"),
+            (way.corrupt_pct, "corrupted"),
+        ] {
+            if pct > 0.0 {
+                text += &format!(", {pct} % {what}");
+            }
+        }
+        text
+    }
+
+    /// Returns a link that no file describes.
+    #[cfg(test)]
+    pub(crate) fn of_profile(name: &str, profile: Profile) -> Self {
+        Self {
+            name: name.to_owned(),
+            profile,
+            is_extra: false,
+        }
+    }
+
+    fn load(path: &Path, is_extra: bool) -> Result<Self> {
+        let profile = Profile::load(path)
+            .with_context(|| format!("cannot read the link profile {}", path.display()))?;
+        let name = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Ok(Self {
+            name,
+            profile,
+            is_extra,
+        })
+    }
+}
+
+const LINKS_DIR: &str = "configs/links";
+
+/// A link on which a sender that does not hold back drowns itself.
+const NARROW: &str = "narrow";
+
+/// Those of the design's table, the mildest first.
+const ORDER: [&str; 11] = [
+    "clean", "loss-1", "loss-5", "loss-10", "loss-20", "loss-30", "burst", "slow", "far", "jitter",
+    NARROW,
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn every_profile_of_the_repository_that_a_run_names_is_there() {
+        for name in ORDER {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+            let path = root.join(LINKS_DIR).join(format!("{name}.toml"));
+            Link::load(&path, false).unwrap();
+        }
+    }
+
+    #[test]
+    fn links_that_differ_only_in_their_faults_share_a_rate() {
+        let links = [
+            link("clean", Profile::default()),
+            link("bad", Profile::default().loss_pct(10.0).jitter_ms(3.0)),
+            link("slow", Profile::default().rate_mbit(10.0).loss_pct(5.0)),
+        ];
+
+        assert_eq!(links[1].rate_link(&links).name, "clean");
+        assert_eq!(links[2].rate_link(&links).name, "slow");
+        assert!((links[1].pass_share(Way::Up) - 0.9).abs() < 1e-9);
+        assert_eq!(
+            links[1].describe(),
+            "100 Mbit/s, RTT 50 ms, queue 500 packets, loss 10 %, jitter ±3 ms"
+        );
+    }
+
+    fn link(name: &str, profile: Profile) -> Link {
+        Link::of_profile(name, profile)
+    }
+}
