@@ -97,6 +97,15 @@ impl HalfOpen {
         })
     }
 
+    /// Asks for a place that is free now, for a peer that asks again by itself.
+    pub fn try_enter(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+        let key = Key::of(ip);
+        let mut table = self.table.lock();
+        let standing = table.try_take(&self.limits, key);
+        table.forget_if_unused(key);
+        Some(self.place(key, standing?))
+    }
+
     /// Places taken at the moment.
     pub fn n_taken(&self) -> usize {
         self.table.lock().n_taken

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::{ExportError, TransportKind};
+use crate::{ExportError, PathStats, TransportKind};
 
 /// The byte stream under a carrier.
 pub trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static {}
@@ -29,6 +29,15 @@ pub trait Admission: Send + Sync {
     fn admit(&self);
 }
 
+/// The path under a carrier, where the byte stream knows of it.
+pub trait Path: Send + Sync {
+    /// Puts what is known into `stats`.
+    fn fill(&self, stats: &mut PathStats);
+
+    /// See [`crate::Carrier::handle_holdfast_peer`].
+    fn handle_holdfast_peer(&self);
+}
+
 /// What is known of a byte stream when a carrier is put on top of it.
 pub struct CarrierInfo {
     /// The transport that the carrier says it belongs to.
@@ -42,6 +51,8 @@ pub struct CarrierInfo {
     /// Present on carriers of strangers: the carrier keeps to the bounds for strangers until it is
     /// admitted, and holds this until it is closed. `None`: no such bounds (a dialled carrier).
     pub admission: Option<Box<dyn Admission>>,
+    /// The path, if the byte stream knows more of it than its bytes.
+    pub path: Option<Arc<dyn Path>>,
     /// Makes the end of the byte stream abrupt, where that can be had (`SO_LINGER` 0 on TCP), so
     /// that the peer sees an error and not an end. Called once, just before the stream is dropped.
     pub abort: Option<Box<dyn Fn() + Send + Sync>>,
@@ -56,6 +67,7 @@ impl CarrierInfo {
             peer_addr,
             exporter: None,
             admission: None,
+            path: None,
             abort: None,
         }
     }

@@ -11,6 +11,7 @@ mod ended;
 pub mod fuzzing;
 pub mod half_open;
 pub mod info;
+pub mod kcp;
 mod log_limit;
 pub mod memory;
 pub mod mux;
@@ -20,6 +21,7 @@ pub mod single;
 pub mod socket;
 pub mod tcp;
 pub mod tls;
+mod udp;
 pub mod websocket;
 
 use std::fmt;
@@ -45,6 +47,8 @@ pub type BoxStream = Box<dyn Stream>;
 pub enum TransportKind {
     /// TCP, with yamux when multiplexing is on.
     Tcp,
+    /// KCP, with yamux when multiplexing is on.
+    Kcp,
     /// QUIC, with one of its streams for each of ours.
     Quic,
     /// WebSocket over TCP, TLS being inside of it if there is any.
@@ -59,6 +63,7 @@ impl fmt::Display for TransportKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp => "tcp",
+            Self::Kcp => "kcp",
             Self::Quic => "quic",
             Self::Websocket => "websocket",
             Self::Wss => "wss",
@@ -92,7 +97,8 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn kind(&self) -> TransportKind;
 
     /// Opens a carrier to `server`. For TCP and QUIC, `Ok` means that the peer has answered and,
-    /// with TLS, that the handshake is done.
+    /// with TLS, that the handshake is done. KCP has no handshake: without TLS, `Ok` means only that
+    /// there is a socket, and the first proof of life is the answer to the login.
     fn dial<'a>(
         &'a self,
         server: &'a Endpoint,
@@ -174,6 +180,11 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// Closes the carrier and every stream of it. What was written and flushed before is sent
     /// where the path still takes it, within a second.
     fn close(&self);
+
+    /// The peer is known to be of our own kind, and takes what other implementations of the
+    /// transport would not. Each side says so for itself, at its own time. Calling it twice does
+    /// nothing, nor does it where the transport has nothing to gain.
+    fn handle_holdfast_peer(&self) {}
 
     /// Waits until the carrier is closed, by whichever side, and says why. Cancel safe.
     fn closed(&self) -> BoxFuture<'_, CarrierError>;

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::info::{CarrierInfo, Exporter, Io};
+use crate::info::{CarrierInfo, Exporter, Io, Path};
 use crate::{BoxFuture, BoxStream, Carrier, CarrierError, ExportError, PathStats, TransportKind};
 
 use driver::Driver;
@@ -88,6 +88,7 @@ pub struct MuxCarrier {
     local_addr: Option<SocketAddr>,
     peer_addr: SocketAddr,
     exporter: Option<Arc<dyn Exporter>>,
+    path: Option<Arc<dyn Path>>,
 }
 
 impl MuxCarrier {
@@ -108,6 +109,7 @@ impl MuxCarrier {
             local_addr: info.local_addr,
             peer_addr: info.peer_addr,
             exporter: info.exporter,
+            path: info.path,
         })
     }
 
@@ -141,13 +143,17 @@ impl Carrier for MuxCarrier {
 
     fn path_stats(&self) -> PathStats {
         let figures = self.shared.with(|session| session.figures());
-        PathStats {
+        let mut stats = PathStats {
             rtt: figures.rtt,
             bytes_sent: figures.bytes_sent,
             bytes_received: figures.bytes_received,
             n_streams: figures.n_streams,
             ..PathStats::default()
+        };
+        if let Some(path) = &self.path {
+            path.fill(&mut stats);
         }
+        stats
     }
 
     fn export_keying_material(
@@ -171,6 +177,12 @@ impl Carrier for MuxCarrier {
     fn close(&self) {
         self.shared.with(Session::close);
         self.shared.wake_driver();
+    }
+
+    fn handle_holdfast_peer(&self) {
+        if let Some(path) = &self.path {
+            path.handle_holdfast_peer();
+        }
     }
 
     fn closed(&self) -> BoxFuture<'_, CarrierError> {

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ended::Ended;
-use crate::info::{Admission, CarrierInfo, Exporter, Io};
+use crate::info::{Admission, CarrierInfo, Exporter, Io, Path};
 use crate::read_buffer::ReadBuffer;
 use crate::{
     BoxFuture, BoxStream, Carrier, CarrierError, ExportError, PathStats, Stream, TransportKind,
@@ -52,6 +52,7 @@ impl<I: Io> SingleCarrier<I> {
                 local_addr: info.local_addr,
                 peer_addr: info.peer_addr,
                 exporter: info.exporter,
+                path: info.path,
             }),
         })
     }
@@ -88,13 +89,17 @@ impl<I: Io> Carrier for SingleCarrier<I> {
 
     fn path_stats(&self) -> PathStats {
         let is_open = self.shared.ended.get().is_none() && self.shared.inner.lock().is_taken;
-        PathStats {
+        let mut stats = PathStats {
             rtt: None,
             bytes_sent: self.shared.bytes_sent.load(Ordering::Relaxed),
             bytes_received: self.shared.bytes_received.load(Ordering::Relaxed),
             n_streams: usize::from(is_open),
             ..PathStats::default()
+        };
+        if let Some(path) = &self.shared.path {
+            path.fill(&mut stats);
         }
+        stats
     }
 
     fn export_keying_material(
@@ -127,6 +132,12 @@ impl<I: Io> Carrier for SingleCarrier<I> {
     fn close(&self) {
         self.shared
             .end(CarrierError::ClosedHere, Farewell::Finish(CLOSE_TIMEOUT));
+    }
+
+    fn handle_holdfast_peer(&self) {
+        if let Some(path) = &self.shared.path {
+            path.handle_holdfast_peer();
+        }
     }
 
     fn closed(&self) -> BoxFuture<'_, CarrierError> {
@@ -168,6 +179,7 @@ struct Shared<I> {
     local_addr: Option<SocketAddr>,
     peer_addr: SocketAddr,
     exporter: Option<Arc<dyn Exporter>>,
+    path: Option<Arc<dyn Path>>,
 }
 
 struct Inner<I> {

@@ -10,6 +10,7 @@ pub mod accept;
 pub mod bind;
 mod dial;
 mod io;
+mod layers;
 mod listen;
 mod options;
 mod preface;
@@ -31,6 +32,8 @@ use crate::{
 pub use dial::connect;
 pub(crate) use dial::{Reached, within};
 pub(crate) use dial::{STAGGER, in_turns, resolve};
+pub(crate) use io::put_back;
+pub(crate) use layers::{Layers, Refusal};
 pub use options::keep_alive;
 pub use proxy::{ProxyUrl, ProxyUrlError};
 

@@ -40,7 +40,8 @@ macro_rules! keep {
 keep! {
     every_carrier: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
     single_over_sockets, tcp_tls, tcp_tls_single, quic, websocket, websocket_single,
-    websocket_tls, websocket_tls_single, wss, wss_single;
+    websocket_tls, websocket_tls_single, wss, wss_single, kcp_plain, kcp_tls, kcp_tls_single,
+    kcp_holdfast;
     [
         bytes_arrive_in_order_both_ways_at_once,
         chunks_carry_the_same_bytes_as_reads_and_writes,
@@ -62,7 +63,8 @@ keep! {
 }
 
 keep! {
-    with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls, quic, websocket, websocket_tls, wss;
+    with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls, quic, websocket, websocket_tls, wss,
+    kcp_plain, kcp_tls, kcp_holdfast;
     [
         streams_are_independent,
         both_ends_can_open_streams,
@@ -76,7 +78,7 @@ keep! {
 
 keep! {
     with_one_stream: memory_single, single_over_a_pipe, single_over_sockets, tcp_tls_single,
-    websocket_single, websocket_tls_single, wss_single;
+    websocket_single, websocket_tls_single, wss_single, kcp_tls_single;
     [
         there_is_one_stream_and_no_second,
         accepting_after_the_only_stream_says_that_there_are_no_more,
@@ -86,7 +88,7 @@ keep! {
 
 keep! {
     of_a_stranger: memory_stranger, mux_stranger, tcp_tls_stranger, quic_stranger,
-    websocket_stranger;
+    websocket_stranger, kcp_tls_stranger;
     [
         a_stranger_gets_four_streams_and_an_admitted_peer_more,
         admitting_twice_does_nothing,
@@ -94,13 +96,14 @@ keep! {
 }
 
 keep! {
-    with_tls: tcp_tls, tcp_tls_single, quic, websocket_tls, websocket_tls_single, wss, wss_single;
+    with_tls: tcp_tls, tcp_tls_single, quic, websocket_tls, websocket_tls_single, wss, wss_single,
+    kcp_tls, kcp_tls_single;
     [with_tls_both_ends_have_the_same_keys]
 }
 
 keep! {
     without_tls: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
-    single_over_sockets, websocket, websocket_single;
+    single_over_sockets, websocket, websocket_single, kcp_plain;
     [without_tls_there_are_no_keys]
 }
 
@@ -115,6 +118,6 @@ keep! {
 keep! {
     without_datagrams: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
     single_over_sockets, tcp_tls, tcp_tls_single, websocket, websocket_single, websocket_tls,
-    websocket_tls_single, wss, wss_single;
+    websocket_tls_single, wss, wss_single, kcp_plain, kcp_tls, kcp_tls_single;
     [datagrams_and_rebinding_say_that_they_are_not_supported]
 }

@@ -22,4 +22,4 @@ pub mod segment;
 mod session;
 
 pub use config::Config;
-pub use session::{DatagramError, Session, Stats, Transmit};
+pub use session::{DatagramError, End, Session, Stats, Transmit};

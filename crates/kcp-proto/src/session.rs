@@ -10,7 +10,9 @@
 //! that has not flushed for a whole interval does so at once. With a pacing rate data does not wait
 //! for flushes but for its turn.
 //!
-//! KCP has no handshake, no close and no dead link: a session lives until its owner drops it.
+//! KCP has no handshake, no close and no dead link: a session lives until its owner drops it. So that
+//! a reader learns of the end, [`Session::finish`] sends one last segment without data, which KCP
+//! never does. kcp-go waits at it for data for ever, as it would without it.
 
 mod acks;
 mod input;
@@ -38,6 +40,7 @@ use self::window_probe::{Tell, WindowProbe};
 use crate::config::Config;
 use crate::control::{LossDetection, SendControl};
 use crate::fec::{Decoder, DecoderStats, Encoder};
+use crate::segment::distance;
 
 /// Time since the session began, in microseconds.
 type Micros = u64;
@@ -64,11 +67,43 @@ pub struct Session {
     probe: WindowProbe,
     tell: Tell,
     flush: Flush,
+    /// The last segment, once it has been sent.
+    own_end: Option<u32>,
+    /// How this side ends, once it has been decided.
+    ending: Option<End>,
+    /// The peer's last segment, once it has arrived.
+    peer_end: Option<(u32, End)>,
     /// A datagram that did not fit into the last batch.
     held: Vec<u8>,
     /// Whether the last segment that was sent was the last there was.
     is_app_limited: bool,
     stats: Stats,
+}
+
+/// How one side ends its sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In good order, after everything.
+    Finished,
+    /// Broken off.
+    Reset,
+}
+
+impl End {
+    /// What the last segment has for `frg`. kcp-go waits for what should follow the second.
+    fn frg(self) -> u8 {
+        match self {
+            Self::Finished => 0,
+            Self::Reset => 1,
+        }
+    }
+
+    fn from_frg(frg: u8) -> Self {
+        match frg {
+            0 => Self::Finished,
+            _ => Self::Reset,
+        }
+    }
 }
 
 /// What may leave now, and what asks for it.
@@ -144,6 +179,9 @@ impl Session {
             probe: WindowProbe::default(),
             tell: Tell::new(config.receive_window),
             flush: Flush::default(),
+            own_end: None,
+            ending: None,
+            peer_end: None,
             held: Vec::new(),
             is_app_limited: true,
             stats: Stats::default(),
@@ -153,6 +191,9 @@ impl Session {
 
     /// Takes from `data` what the send window has room for, and returns how many bytes that were.
     pub fn send(&mut self, data: &mut Bytes, now: Instant) -> usize {
+        if self.ending.is_some() {
+            return 0;
+        }
         let now = self.micros(now);
         let n_taken = self.queue.push(data, self.n_free_segments());
         self.probe.update(self.is_shut_out(), now);
@@ -160,6 +201,32 @@ impl Session {
             self.flush.is_due = true;
         }
         n_taken
+    }
+
+    /// Ends the sending: nothing more is taken, and the peer is told when it has read all. A reset
+    /// forgets what has not been sent. Ending again does nothing, except for a reset after an end
+    /// that has not been sent.
+    pub fn finish(&mut self, end: End) {
+        if self.own_end.is_some() || self.ending == Some(end) {
+            return;
+        }
+        if end == End::Reset {
+            self.queue.clear();
+        }
+        self.ending = Some(end);
+        self.queue.push_end();
+        self.flush.is_due = true;
+    }
+
+    /// Lets everything leave without waiting for the interval.
+    pub fn flush(&mut self) {
+        self.flush.is_due = true;
+    }
+
+    /// Asks the peer for its window, which every KCP answers: a sign of life.
+    pub fn ask_window(&mut self) {
+        self.probe.is_due = true;
+        self.flush.is_due = true;
     }
 
     /// Takes received data out: the next piece, cut off after `max` bytes. `None` when there is
@@ -258,6 +325,13 @@ impl Session {
         self.receive.is_readable()
     }
 
+    /// Returns how the peer has ended its sending, once all that came before has been read.
+    pub fn end(&self) -> Option<End> {
+        let (sn, end) = self.peer_end?;
+        let is_read = distance(self.receive.next(), sn) > 0 && !self.receive.is_readable();
+        is_read.then_some(end)
+    }
+
     /// Whether everything that was sent has been acknowledged.
     pub fn is_settled(&self) -> bool {
         self.queue.is_empty() && self.window.len() == 0
@@ -306,6 +380,11 @@ impl Session {
     /// Returns how many segments wait to be sent or acknowledged; at most the send window.
     pub fn n_waiting(&self) -> usize {
         self.queue.n_segments() + self.window.len() as usize
+    }
+
+    /// Returns how many segments have not been sent yet.
+    pub fn n_queued(&self) -> usize {
+        self.queue.n_segments()
     }
 
     /// Returns how many segments the peer has said it has room for.

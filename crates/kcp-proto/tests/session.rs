@@ -12,7 +12,7 @@ use bytes::Bytes;
 use kcp_proto::control::Unlimited;
 use kcp_proto::fec::{Encoder, Shards};
 use kcp_proto::segment::{Command, Header, Segments};
-use kcp_proto::{Config, Session};
+use kcp_proto::{Config, End, Session};
 
 const CONV: u32 = 77;
 
@@ -366,6 +366,62 @@ fn bare() -> Config {
         fec: None,
         ..Config::frp(CONV)
     }
+}
+
+#[test]
+fn the_end_is_a_last_segment_without_data() {
+    let mut run = Run::new(bare());
+    run.send(10);
+    run.session.finish(End::Finished);
+    run.session.finish(End::Finished);
+    assert_eq!(run.send(10), 0, "nothing after the end");
+    let mut out = Vec::new();
+    run.session.poll_transmit(&mut out, 1, run.now()).unwrap();
+    let headers = Segments::new(&out, CONV).map(|segment| segment.unwrap().0);
+    let headers: Vec<_> = headers.map(|h| (h.sn, h.len, h.frg)).collect();
+    assert_eq!(headers, [(0, 10, 0), (1, 0, 0)]);
+}
+
+#[test]
+fn a_reader_learns_of_the_end_when_it_has_read_everything() {
+    for (frg, end) in [(0, End::Finished), (1, End::Reset)] {
+        let mut run = Run::new(bare());
+        let last = Header {
+            conv: CONV,
+            cmd: Command::Push,
+            frg,
+            wnd: 32,
+            ts: 0,
+            sn: 1,
+            una: 0,
+            len: 0,
+        };
+        let first = Header {
+            frg: 0,
+            sn: 0,
+            len: 3,
+            ..last
+        };
+        let now = run.now();
+        let datagram = Bytes::copy_from_slice(&last.encode());
+        run.session.handle_datagram(&datagram, now).unwrap();
+        assert_eq!(run.session.end(), None, "something is missing before it");
+        let datagram = Bytes::from([&first.encode()[..], b"abc"].concat());
+        run.session.handle_datagram(&datagram, now).unwrap();
+        assert_eq!(run.session.end(), None, "it has not been read");
+        assert_eq!(run.session.read(10, now).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(run.session.end(), Some(end));
+    }
+}
+
+#[test]
+fn a_reset_forgets_what_has_not_been_sent() {
+    let mut run = Run::new(bare());
+    run.send(100 * MSS);
+    assert_eq!(run.sent().len(), 32);
+    run.session.finish(End::Reset);
+    assert_eq!(run.session.n_queued(), 1, "the last segment");
+    assert!(!run.session.is_settled());
 }
 
 struct Run {

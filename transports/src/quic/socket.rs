@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,11 @@ use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use tokio::io::Interest;
 use tokio::sync::Notify;
 
-use crate::tcp::bind::is_without_ipv6;
+use crate::udp;
 
 /// How often the peer's host has refused a packet.
 #[derive(Debug, Default)]
@@ -57,26 +57,9 @@ pub(super) struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds a server's socket. As in Go, `0.0.0.0` and `::` both mean every address of either
-    /// family; on a host without IPv6 `0.0.0.0` means what it says.
+    /// Binds a server's socket, see [`udp::listen`].
     pub(super) fn listen(addr: SocketAddr) -> io::Result<Arc<Self>> {
-        if addr.ip() != Ipv4Addr::UNSPECIFIED {
-            return Self::listen_on(addr);
-        }
-        let dual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
-        match Self::listen_on(dual) {
-            Err(e) if is_without_ipv6(&e) => Self::listen_on(addr),
-            outcome => outcome,
-        }
-    }
-
-    fn listen_on(addr: SocketAddr) -> io::Result<Arc<Self>> {
-        let socket = new_socket(addr)?;
-        if addr.ip() == Ipv6Addr::UNSPECIFIED {
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&addr.into())?;
-        Self::wrap(socket, Arc::default())
+        Self::wrap(udp::listen(addr)?, Arc::default())
     }
 
     /// Makes a client's socket, connected to `peer`.
@@ -85,14 +68,7 @@ impl UdpSocket {
         local_ip: Option<IpAddr>,
         refusals: Arc<Refusals>,
     ) -> io::Result<Arc<Self>> {
-        let socket = new_socket(peer)?;
-        let local_ip = local_ip.unwrap_or(match peer {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        });
-        socket.bind(&SocketAddr::new(local_ip, 0).into())?;
-        socket.connect(&peer.into())?;
-        Self::wrap(socket, refusals)
+        Self::wrap(udp::connect(peer, local_ip)?, refusals)
     }
 
     fn wrap(socket: Socket, refusals: Arc<Refusals>) -> io::Result<Arc<Self>> {
@@ -201,19 +177,6 @@ impl fmt::Debug for Poller {
         f.debug_struct("Poller").finish_non_exhaustive()
     }
 }
-
-fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    // Linux gives what it allows (net.core.rmem_max), without an error.
-    let _ = socket.set_recv_buffer_size(BUFFER_LEN);
-    let _ = socket.set_send_buffer_size(BUFFER_LEN);
-    Ok(socket)
-}
-
-/// Socket buffers: 30 ms at 1 Gbit/s, which is how long a busy host may not get to reading. What
-/// quic-go asks for is 7 MB.
-const BUFFER_LEN: usize = 4 * 1024 * 1024;
 
 /// An error about an earlier packet is reported in place of sending; there is one at a time.
 const SEND_ATTEMPTS: usize = 2;

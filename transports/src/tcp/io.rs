@@ -92,7 +92,7 @@ struct Prefixed {
 }
 
 /// Puts back what has been read of `io`.
-pub(super) fn put_back(prefix: &[u8], io: Box<dyn Io>) -> Box<dyn Io> {
+pub(crate) fn put_back(prefix: &[u8], io: Box<dyn Io>) -> Box<dyn Io> {
     if prefix.is_empty() {
         return io;
     }

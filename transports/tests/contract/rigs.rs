@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use transports::info::{Admission, CarrierInfo};
+use transports::kcp::{KcpDialConfig, KcpListenConfig, KcpTransport};
 use transports::memory::MemoryTransport;
 use transports::mux::{MuxCarrier, MuxConfig, Role};
 use transports::quic::{QuicDialConfig, QuicListenConfig, QuicTransport, Windows};
@@ -288,6 +289,76 @@ pub async fn quic_stranger() -> Ends {
     };
     let client = dialer.dial(&server).await.unwrap();
     let server = listener.accept().await.unwrap().carrier;
+    Ends {
+        client,
+        server,
+        cut,
+        _listener: Some(listener),
+    }
+}
+
+pub async fn kcp_plain() -> Ends {
+    admitted(over_kcp(None, Some(kcp_mux())).await)
+}
+
+pub async fn kcp_tls() -> Ends {
+    admitted(kcp_tls_stranger().await)
+}
+
+pub async fn kcp_tls_stranger() -> Ends {
+    over_kcp(Some(tls()), Some(kcp_mux())).await
+}
+
+pub async fn kcp_tls_single() -> Ends {
+    admitted(over_kcp(Some(tls()), None).await)
+}
+
+/// Two ends that know each other for what they are.
+pub async fn kcp_holdfast() -> Ends {
+    let ends = kcp_tls().await;
+    ends.client.handle_holdfast_peer();
+    ends.server.handle_holdfast_peer();
+    ends
+}
+
+/// Nothing else shows that the path is cut, and without TLS it is the first thing that is sent.
+fn kcp_mux() -> MuxConfig {
+    MuxConfig {
+        keepalive_interval: Duration::from_secs(1),
+        keepalive_timeout: KCP_SILENCE,
+        ..MuxConfig::default()
+    }
+}
+
+/// After this long without a packet a KCP carrier is given up.
+const KCP_SILENCE: Duration = Duration::from_secs(5);
+
+async fn over_kcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -> Ends {
+    let (client_tls, server_tls) = tls.unzip();
+    let listener = KcpTransport::listener(KcpListenConfig {
+        tls: server_tls,
+        mux: mux.clone(),
+        silence: KCP_SILENCE,
+        ..KcpListenConfig::default()
+    });
+    let listener = listener
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .unwrap();
+    let (addr, cut) = cuttable_udp_to(listener.local_addr()).await;
+    let dialer = KcpTransport::dialer(KcpDialConfig {
+        tls: client_tls,
+        mux,
+        silence: KCP_SILENCE,
+        ..KcpDialConfig::default()
+    });
+    let server = Endpoint {
+        host: addr.ip().to_string(),
+        port: addr.port(),
+    };
+    let client = dialer.dial(&server).await.unwrap();
+    let server = listener.accept().await.unwrap().carrier;
+    assert_eq!([client.kind(), server.kind()], [TransportKind::Kcp; 2]);
     Ends {
         client,
         server,

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::acks::Ack;
 use super::receive_window::Insertion;
-use super::{Micros, Session};
+use super::{End, Micros, Session};
 use crate::fec::{DATA_HEADER_LEN, Decoder, Framing, Shards};
 use crate::segment::{Command, Header, SegmentError, Segments, distance};
 
@@ -174,6 +174,10 @@ impl Session {
     fn handle_push(&mut self, header: Header, data: Bytes) {
         match self.receive.insert(header.sn, data) {
             Insertion::New => {
+                if header.len == 0 {
+                    let end = (header.sn, End::from_frg(header.frg));
+                    self.peer_end.get_or_insert(end);
+                }
                 self.stats.n_segments_received += 1;
                 self.tell.handle_data();
             }

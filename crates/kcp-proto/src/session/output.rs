@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::send_window::Sending;
-use super::{Micros, Session, whole_micros};
+use super::{End, Micros, Session, whole_micros};
 use crate::control::{LossCause, LossDetection, SentSegment};
 use crate::fec::DATA_HEADER_LEN;
 use crate::segment::{Command, Header};
@@ -274,11 +274,18 @@ impl Session {
                 let data = self.queue.pop().unwrap_or_default();
                 out.extend_from_slice(&data);
                 self.stats.n_segments_sent += 1;
-                self.window.send_new(data, sending)
+                let is_end = data.is_empty();
+                let sn = self.window.send_new(data, sending);
+                if is_end {
+                    self.own_end = Some(sn);
+                }
+                sn
             };
             let n_data = u32::try_from(len).unwrap_or(u32::MAX);
+            let end = self.ending.filter(|_| self.own_end == Some(sn));
             let header = Header {
                 sn,
+                frg: end.map_or(0, End::frg),
                 len: n_data,
                 ..blank
             };

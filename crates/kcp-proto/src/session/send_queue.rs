@@ -1,7 +1,8 @@
 //! Data that has not been sent, cut into segments.
 //!
 //! Whole segments are slices of what was written. Only the rest at the end is copied: it grows with
-//! further writes until it is a whole segment too, or is sent as it is.
+//! further writes until it is a whole segment too, or is sent as it is. Behind all of it may stand the
+//! end: a segment without data.
 
 use std::collections::VecDeque;
 
@@ -13,6 +14,8 @@ pub(super) struct SendQueue {
     whole: VecDeque<Bytes>,
     /// Shorter than a segment.
     rest: BytesMut,
+    /// Whether the end stands behind what is here.
+    has_end: bool,
 }
 
 impl SendQueue {
@@ -21,6 +24,7 @@ impl SendQueue {
             mss,
             whole: VecDeque::new(),
             rest: BytesMut::new(),
+            has_end: false,
         }
     }
 
@@ -48,24 +52,38 @@ impl SendQueue {
         before - data.len()
     }
 
+    /// Puts the end behind what is here. Nothing may be pushed from here on.
+    pub(super) fn push_end(&mut self) {
+        self.has_end = true;
+    }
+
+    /// Forgets what is here.
+    pub(super) fn clear(&mut self) {
+        self.whole.clear();
+        self.rest.clear();
+    }
+
+    /// Takes the next segment out. The end is one without data.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         self.whole
             .pop_front()
             .or_else(|| (!self.rest.is_empty()).then(|| std::mem::take(&mut self.rest).freeze()))
+            .or_else(|| std::mem::take(&mut self.has_end).then(Bytes::new))
     }
 
     /// How long the segment is that `pop` would return.
     pub(super) fn next_len(&self) -> Option<usize> {
         let rest = (!self.rest.is_empty()).then_some(self.rest.len());
-        self.whole.front().map(Bytes::len).or(rest)
+        let end = self.has_end.then_some(0);
+        self.whole.front().map(Bytes::len).or(rest).or(end)
     }
 
     pub(super) fn n_segments(&self) -> usize {
-        self.whole.len() + usize::from(!self.rest.is_empty())
+        self.whole.len() + usize::from(!self.rest.is_empty()) + usize::from(self.has_end)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.rest.is_empty()
+        self.n_segments() == 0
     }
 }
 

@@ -1,0 +1,103 @@
+//! How carriers end, on a transport that has no word for it.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use transports::kcp::{KcpDialConfig, KcpListenConfig};
+use transports::{CarrierError, DialError};
+
+use crate::support::{Path, Server, client, closed, dial, plain_client, seed, server};
+
+#[tokio::test]
+async fn without_tls_and_multiplexing_each_half_ends_on_its_own() {
+    let server = Server::start(KcpListenConfig {
+        mux: None,
+        ..server()
+    })
+    .await;
+    let client = dial(
+        server.addr(),
+        KcpDialConfig {
+            mux: None,
+            ..plain_client()
+        },
+    )
+    .await
+    .unwrap();
+    let mut ours = client.open_stream().await.unwrap();
+    ours.write_all(b"question").await.unwrap();
+    let carrier = server.accept().await.carrier;
+    carrier.admit();
+    ours.shutdown().await.unwrap();
+    let mut theirs = carrier.open_stream().await.unwrap();
+    let mut question = String::new();
+    theirs.read_to_string(&mut question).await.unwrap();
+    assert_eq!(question, "question");
+    theirs.write_all(b"answer").await.unwrap();
+    theirs.shutdown().await.unwrap();
+    let mut answer = String::new();
+    ours.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "answer");
+    assert_eq!(closed(&client).await, CarrierError::ClosedByPeer);
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_listens_on_is_refused_at_once() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = socket.local_addr().unwrap();
+    drop(socket);
+    let error = dial(addr, client()).await.unwrap_err();
+    assert!(matches!(error, DialError::ConnectUdp { .. }), "{error:?}");
+    assert!(error.to_string().contains("nobody listens"), "{error}");
+}
+
+#[tokio::test]
+async fn without_tls_a_refusal_ends_the_carrier() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = socket.local_addr().unwrap();
+    drop(socket);
+    let carrier = dial(addr, plain_client()).await.unwrap();
+    let mut stream = carrier.open_stream().await.unwrap();
+    stream.write_all(b"hello").await.ok();
+    assert!(matches!(closed(&carrier).await, CarrierError::Lost(_)));
+}
+
+#[tokio::test]
+async fn a_single_stream_without_a_sign_of_life_ends() {
+    let silence = Duration::from_millis(600);
+    let server = Server::start(KcpListenConfig {
+        mux: None,
+        silence,
+        ..server()
+    })
+    .await;
+    let path = Path::to(server.addr(), seed()).await;
+    let config = KcpDialConfig {
+        mux: None,
+        silence,
+        ..client()
+    };
+    let pair = server.pair_over(path.addr, config).await;
+    let (mut ours, mut theirs) = pair.stream().await;
+    ours.write_all(b"x").await.unwrap();
+    assert_eq!(theirs.read_u8().await.unwrap(), b'x');
+    // Several times the silence: both answer each other's questions.
+    let idle = tokio::time::timeout(3 * silence, theirs.read_u8()).await;
+    assert!(idle.is_err(), "an idle stream stays open: {idle:?}");
+    path.cut();
+    assert!(ours.read_u8().await.is_err());
+    assert!(theirs.read_u8().await.is_err());
+    assert!(closed(&pair.client).await.is_carrier_lost());
+    assert!(closed(&pair.server).await.is_carrier_lost());
+}
+
+#[tokio::test]
+async fn a_listener_that_is_dropped_leaves_its_carriers_alive() {
+    let server = Server::start(server()).await;
+    let pair = server.pair(client()).await;
+    drop(server);
+    pair.works().await;
+    pair.client.close();
+    assert_eq!(closed(&pair.server).await, CarrierError::ClosedByPeer);
+}
