@@ -68,6 +68,12 @@ impl Link {
         transport: Transport::Tcp,
     };
 
+    /// The same over KCP.
+    pub const KCP: Self = Self {
+        transport: Transport::Kcp,
+        ..Self::DEFAULT
+    };
+
     /// The same over QUIC.
     pub const QUIC: Self = Self {
         transport: Transport::Quic,
@@ -135,6 +141,11 @@ macro_rules! on_every_link {
             websocket_without_tls:                   V1 Off     On  Websocket,
             websocket_without_tls_unmultiplexed:     V2 Off     Off Websocket,
             websocket_with_mutual_tls_unmultiplexed: V1 Mutual  Off Websocket,
+            kcp_with_wire_v1:                        V1 Default On  Kcp,
+            kcp_with_wire_v2:                        V2 Default On  Kcp,
+            kcp_without_tls:                         V1 Off     On  Kcp,
+            kcp_without_tls_unmultiplexed:           V2 Off     Off Kcp,
+            kcp_with_mutual_tls_unmultiplexed:       V1 Mutual  Off Kcp,
             quic_with_wire_v1:                       V1 Default On  Quic,
             quic_with_wire_v2:                       V2 Default On  Quic,
             quic_with_mutual_tls:                    V1 Mutual  On  Quic,

@@ -37,6 +37,11 @@ fn large_transfers_arrive_intact() {
 }
 
 #[test]
+fn large_transfers_arrive_intact_over_kcp() {
+    scenario::moves_large_transfers_intact(&ours(), Link::KCP);
+}
+
+#[test]
 fn large_transfers_arrive_intact_over_quic() {
     scenario::moves_large_transfers_intact(&ours(), Link::QUIC);
 }
@@ -62,8 +67,18 @@ fn two_hundred_users_are_served_at_once_without_multiplexing() {
 }
 
 #[test]
+fn two_hundred_users_are_served_at_once_over_kcp() {
+    scenario::serves_200_users_at_once(&ours(), Link::KCP);
+}
+
+#[test]
 fn two_hundred_users_are_served_at_once_over_quic() {
     scenario::serves_200_users_at_once(&ours(), Link::QUIC);
+}
+
+#[test]
+fn the_client_returns_after_the_server_was_killed_over_kcp() {
+    scenario::client_returns_after_the_server_was_killed(&ours(), Link::KCP);
 }
 
 #[test]
@@ -137,13 +152,28 @@ fn a_terminated_client_leaves_nothing() {
 }
 
 #[test]
+fn a_terminated_client_takes_its_leave_over_kcp() {
+    scenario::terminated_client_takes_its_leave(&ours(), Link::KCP);
+}
+
+#[test]
 fn a_terminated_client_takes_its_leave_over_quic() {
     scenario::terminated_client_takes_its_leave(&ours(), Link::QUIC);
 }
 
 #[test]
+fn a_visitor_reaches_the_proxy_of_another_client_over_kcp() {
+    scenario::visitor_reaches_the_proxy_of_another_client(&ours(), Link::KCP);
+}
+
+#[test]
 fn a_visitor_reaches_the_proxy_of_another_client_over_quic() {
     scenario::visitor_reaches_the_proxy_of_another_client(&ours(), Link::QUIC);
+}
+
+#[test]
+fn a_wrong_token_is_refused_over_kcp() {
+    scenario::wrong_token_is_refused(&ours(), Link::KCP);
 }
 
 #[test]

@@ -62,6 +62,8 @@ macro_rules! with_either_side {
 with_either_side! {
     large_transfers_arrive_intact:
         |sides| scenario::moves_large_transfers_intact(sides, Link::DEFAULT);
+    large_transfers_arrive_intact_over_kcp:
+        |sides| scenario::moves_large_transfers_intact(sides, Link::KCP);
     large_transfers_arrive_intact_over_quic:
         |sides| scenario::moves_large_transfers_intact(sides, Link::QUIC);
     large_transfers_arrive_intact_over_websocket:
@@ -71,6 +73,8 @@ with_either_side! {
         |sides| scenario::serves_200_users_at_once(sides, Link::DEFAULT);
     two_hundred_users_are_served_at_once_without_multiplexing:
         |sides| scenario::serves_200_users_at_once(sides, UNMULTIPLEXED);
+    two_hundred_users_are_served_at_once_over_kcp:
+        |sides| scenario::serves_200_users_at_once(sides, Link::KCP);
     two_hundred_users_are_served_at_once_over_quic:
         |sides| scenario::serves_200_users_at_once(sides, Link::QUIC);
     two_hundred_users_are_served_at_once_over_websocket:
@@ -94,10 +98,16 @@ with_either_side! {
     a_visitor_reaches_the_proxy_of_another_client_in_wire_v2:
         |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, WIRE_V2);
     a_terminated_client_leaves_nothing: scenario::terminated_client_leaves_nothing;
+    a_terminated_client_takes_its_leave_over_kcp:
+        |sides| scenario::terminated_client_takes_its_leave(sides, Link::KCP);
     a_terminated_client_takes_its_leave_over_quic:
         |sides| scenario::terminated_client_takes_its_leave(sides, Link::QUIC);
+    a_visitor_reaches_the_proxy_of_another_client_over_kcp:
+        |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, Link::KCP);
     a_visitor_reaches_the_proxy_of_another_client_over_quic:
         |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, Link::QUIC);
+    a_wrong_token_is_refused_over_kcp:
+        |sides| scenario::wrong_token_is_refused(sides, Link::KCP);
     a_wrong_token_is_refused_over_quic:
         |sides| scenario::wrong_token_is_refused(sides, Link::QUIC);
     a_wrong_token_is_refused: |sides| scenario::wrong_token_is_refused(sides, Link::DEFAULT);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::ClientConfig;
+use frp_core::transports::kcp::{KcpDialConfig, KcpTransport};
 use frp_core::transports::mux::MuxConfig;
 use frp_core::transports::quic::{QuicDialConfig, QuicTransport};
 use frp_core::transports::tcp::{ProxyUrl, ProxyUrlError, TcpDialConfig, TcpTransport};
@@ -43,6 +44,7 @@ pub fn dialer(config: &ClientConfig) -> Result<Arc<dyn Transport>, TransportErro
             outer_tls: Some(tls(config)?),
             path: WEBSOCKET_PATH,
         }),
+        TransportKind::Kcp => Arc::new(KcpTransport::dialer(kcp(config)?)),
         TransportKind::Quic => Arc::new(QuicTransport::dialer(quic(config)?)),
         kind @ TransportKind::Memory => return Err(TransportError::Unsupported(kind)),
     })
@@ -51,7 +53,7 @@ pub fn dialer(config: &ClientConfig) -> Result<Arc<dyn Transport>, TransportErro
 /// Says whether the server has to be told when this program ends. Where the system closes nothing
 /// on its behalf, it would find out only after the idle timeout.
 pub fn needs_goodbye(kind: TransportKind) -> bool {
-    kind == TransportKind::Quic
+    matches!(kind, TransportKind::Kcp | TransportKind::Quic)
 }
 
 /// Says whether `config` makes connections that are encrypted.
@@ -63,10 +65,6 @@ pub(crate) fn has_tls(config: &ClientConfig) -> bool {
 fn tcp(config: &ClientConfig, has_tls: bool) -> Result<TcpDialConfig, TransportError> {
     let transport = &config.transport;
     let proxy = transport.proxy_url.as_ref();
-    let mux = MuxConfig {
-        keepalive_interval: transport.tcp_mux_keepalive_interval,
-        ..MuxConfig::default()
-    };
     Ok(TcpDialConfig {
         timeout: transport.dial_server_timeout,
         keepalive: transport.dial_server_keepalive,
@@ -76,7 +74,29 @@ fn tcp(config: &ClientConfig, has_tls: bool) -> Result<TcpDialConfig, TransportE
             .transpose()?,
         tls: has_tls.then(|| tls(config)).transpose()?,
         marker: (!transport.tls.disable_custom_first_byte).then_some(TLS_MARKER),
-        mux: transport.tcp_mux.then_some(mux),
+        mux: mux(config),
+    })
+}
+
+/// KCP carries what TCP does, and takes no proxy.
+fn kcp(config: &ClientConfig) -> Result<KcpDialConfig, TransportError> {
+    let transport = &config.transport;
+    Ok(KcpDialConfig {
+        timeout: transport.dial_server_timeout,
+        local_ip: transport.connect_server_local_ip,
+        tls: transport.tls.enable.then(|| tls(config)).transpose()?,
+        marker: (!transport.tls.disable_custom_first_byte).then_some(TLS_MARKER),
+        mux: mux(config),
+        ..KcpDialConfig::default()
+    })
+}
+
+/// frp's `tcpMux`.
+fn mux(config: &ClientConfig) -> Option<MuxConfig> {
+    let transport = &config.transport;
+    transport.tcp_mux.then(|| MuxConfig {
+        keepalive_interval: transport.tcp_mux_keepalive_interval,
+        ..MuxConfig::default()
     })
 }
 
@@ -133,8 +153,9 @@ const QUIC_ALPN: &[u8] = b"frp";
 mod tests {
     use super::*;
 
-    const KINDS: [TransportKind; 4] = [
+    const KINDS: [TransportKind; 5] = [
         TransportKind::Tcp,
+        TransportKind::Kcp,
         TransportKind::Websocket,
         TransportKind::Wss,
         TransportKind::Quic,
@@ -161,7 +182,7 @@ mod tests {
             config.transport.tls.enable = false;
             has_tls(&config)
         });
-        assert_eq!(has_tls, [false, false, true, true]);
+        assert_eq!(has_tls, [false, false, false, true, true]);
     }
 
     #[test]
@@ -172,6 +193,6 @@ mod tests {
             config.transport.tls.trusted_ca_file = Some("/nowhere/ca.crt".into());
             dialer(&config).is_err()
         });
-        assert_eq!(is_checked, [false, false, true, false]);
+        assert_eq!(is_checked, [false, false, false, true, false]);
     }
 }

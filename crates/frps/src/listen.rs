@@ -5,6 +5,7 @@ use std::time::Duration;
 use frp_core::config::ServerConfig;
 use frp_core::state::StateDir;
 use frp_core::transports::half_open::HalfOpenLimits;
+use frp_core::transports::kcp::KcpListenConfig;
 use frp_core::transports::mux::MuxConfig;
 use frp_core::transports::quic::QuicListenConfig;
 use frp_core::transports::tcp::TcpListenConfig;
@@ -24,13 +25,31 @@ pub(crate) fn tcp(config: &ServerConfig, tls: ServerTls, timing: Timing) -> TcpL
         force_tls: transport.tls.force,
         websocket_path: Some(WEBSOCKET_PATH),
         marker: Some(TLS_MARKER),
-        mux: transport.tcp_mux.then(|| MuxConfig {
-            keepalive_interval: transport.tcp_mux_keepalive_interval,
-            ..MuxConfig::default()
-        }),
+        mux: mux(config),
         limits: HalfOpenLimits::default(),
         login_timeout: timing.login_timeout,
     }
+}
+
+/// The settings for frp's kcpBindPort: what is on a session is what is on a TCP connection.
+pub(crate) fn kcp(config: &ServerConfig, tls: ServerTls, timing: Timing) -> KcpListenConfig {
+    KcpListenConfig {
+        tls: Some(tls),
+        force_tls: config.transport.tls.force,
+        marker: Some(TLS_MARKER),
+        mux: mux(config),
+        login_timeout: timing.login_timeout,
+        ..KcpListenConfig::default()
+    }
+}
+
+/// frp's `tcpMux`.
+fn mux(config: &ServerConfig) -> Option<MuxConfig> {
+    let transport = &config.transport;
+    transport.tcp_mux.then(|| MuxConfig {
+        keepalive_interval: transport.tcp_mux_keepalive_interval,
+        ..MuxConfig::default()
+    })
 }
 
 /// The settings for frp's quicBindPort. There is always TLS, so `tls.force` says nothing here.

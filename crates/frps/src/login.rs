@@ -243,8 +243,14 @@ fn welcome(server: &Server, session: &Session) -> Extension<HoldfastWelcome> {
         server_random: rand::random(),
         endpoints: vec![EndpointOffer {
             transport: kind.to_string(),
-            port: match (kind, server.config.quic_bind_port) {
-                (TransportKind::Quic, Some(port)) => port.get(),
+            port: match (
+                kind,
+                server.config.kcp_bind_port,
+                server.config.quic_bind_port,
+            ) {
+                (TransportKind::Kcp, Some(port), _) | (TransportKind::Quic, _, Some(port)) => {
+                    port.get()
+                }
                 _ => server.port(),
             },
         }],

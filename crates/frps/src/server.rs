@@ -19,6 +19,7 @@ use frp_core::proto::hello::ControlKeys;
 use frp_core::session::CarrierStream;
 use frp_core::state::StateDir;
 use frp_core::task;
+use frp_core::transports::kcp::KcpTransport;
 use frp_core::transports::quic::QuicTransport;
 use frp_core::transports::tcp::TcpTransport;
 use frp_core::transports::tls::TlsError;
@@ -94,6 +95,20 @@ impl Server {
                 address: address.clone(),
                 source: error.source,
             })?;
+        let kcp = match config.kcp_bind_port {
+            Some(port) => {
+                let transport = KcpTransport::listener(listen::kcp(&config, tls.clone(), timing));
+                let address = net::join_host_port(&config.bind_addr, port.get());
+                match transport.bind(SocketAddr::new(ip, port.get())).await {
+                    Ok(listener) => Some((address, listener)),
+                    Err(error) => {
+                        let source = error.source;
+                        return Err(StartError::ListenKcp { address, source });
+                    }
+                }
+            }
+            None => None,
+        };
         let quic = match config.quic_bind_port {
             Some(port) => {
                 let transport = QuicTransport::listener(listen::quic(&config, tls, timing));
@@ -116,6 +131,10 @@ impl Server {
         };
         let mut handle = Self::start_on(config, listener, timing)?;
         info!("frps tcp listen on {address}");
+        if let Some((address, listener)) = kcp {
+            handle.serve_clients(listener);
+            info!("frps kcp listen on udp {address}");
+        }
         if let Some((address, listener)) = quic {
             handle.serve_clients(listener);
             info!("frps quic listen on {address}");
@@ -462,6 +481,17 @@ pub enum StartError {
         bind_error_text(source)
     )]
     Listen {
+        /// As the configuration has it.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The port for KCP is taken, or not allowed.
+    #[error(
+        "listen on kcp udp address {address} error: listen udp {address}: {}",
+        bind_error_text(source)
+    )]
+    ListenKcp {
         /// As the configuration has it.
         address: String,
         /// What the system said.

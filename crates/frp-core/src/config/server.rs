@@ -15,6 +15,8 @@ pub struct ServerConfig {
     pub bind_addr: String,
     /// The port of the main listener. 0 asks the system for one.
     pub bind_port: u16,
+    /// The UDP port for KCP, at `bind_addr`. `None` is off.
+    pub kcp_bind_port: Option<NonZeroU16>,
     /// The UDP port for QUIC, at `bind_addr`. `None` is off.
     pub quic_bind_port: Option<NonZeroU16>,
     /// The address of the proxies' listeners; `bind_addr` when the file says nothing.
@@ -47,6 +49,7 @@ impl Default for ServerConfig {
             auth: AuthConfig::default(),
             bind_addr: "0.0.0.0".to_owned(),
             bind_port: 7000,
+            kcp_bind_port: None,
             quic_bind_port: None,
             proxy_bind_addr: "0.0.0.0".to_owned(),
             web_server: WebServerConfig::default(),

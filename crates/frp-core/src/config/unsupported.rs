@@ -45,7 +45,6 @@ macro_rules! valued {
 
 /// What frps does not have yet.
 pub(super) static SERVER: &[Feature<RawServer>] = &[
-    feature!("kcpBindPort", c => (c.kcp_bind_port > 0)),
     feature!("vhostHTTPPort", c => (c.vhost_http_port > 0)),
     feature!("vhostHTTPSPort", c => (c.vhost_https_port > 0)),
     feature!("tcpmuxHTTPConnectPort", c => (c.tcpmux_http_connect_port > 0)),
@@ -74,7 +73,7 @@ pub(super) static CLIENT: &[Feature<RawClient>] = &[
     valued!("auth.method", "auth.method", c => c.auth.method, "oidc"),
     valued!(
         "transport.protocol", "transport.protocol", c => c.transport.protocol,
-        "kcp" | "auto"
+        "auto"
     ),
 ];
 

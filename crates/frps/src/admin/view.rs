@@ -49,7 +49,7 @@ impl ServerConfigView {
             vhost_http_port: 0,
             vhost_https_port: 0,
             tcpmux_http_connect_port: 0,
-            kcp_bind_port: 0,
+            kcp_bind_port: config.kcp_bind_port.map_or(0, NonZeroU16::get),
             quic_bind_port: config.quic_bind_port.map_or(0, NonZeroU16::get),
             subdomain_host: "",
             max_pool_count: config.transport.max_pool_count,

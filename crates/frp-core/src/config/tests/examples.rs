@@ -85,7 +85,6 @@ fn keys_of(table: &'static shape::Table) -> Vec<&'static str> {
 const LATER: &[&str] = &[
     "version",
     "oidc",
-    "kcpBindPort",
     "vhostHTTPPort",
     "vhostHTTPTimeout",
     "vhostHTTPSPort",

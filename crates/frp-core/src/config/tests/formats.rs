@@ -231,8 +231,8 @@ fn the_short_form_of_transport_is_its_protocol() {
         TransportKind::Quic
     );
     assert_eq!(
-        client_errors("transport = \"kcp\""),
-        ["frpc.toml:1:13: transport.protocol: not supported yet: transport.protocol kcp"]
+        client_errors("transport = \"auto\""),
+        ["frpc.toml:1:13: transport.protocol: not supported yet: transport.protocol auto"]
     );
 }
 
@@ -240,6 +240,7 @@ fn the_short_form_of_transport_is_its_protocol() {
 fn every_protocol_has_its_name() {
     for kind in [
         TransportKind::Tcp,
+        TransportKind::Kcp,
         TransportKind::Quic,
         TransportKind::Websocket,
         TransportKind::Wss,

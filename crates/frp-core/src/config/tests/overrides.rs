@@ -58,8 +58,8 @@ fn errors_from_the_environment_name_the_variable() {
         ),
         (
             "HOLDFAST_TRANSPORT",
-            "kcp",
-            "HOLDFAST_TRANSPORT: transport.protocol: not supported yet: transport.protocol kcp",
+            "auto",
+            "HOLDFAST_TRANSPORT: transport.protocol: not supported yet: transport.protocol auto",
         ),
         (
             "HOLDFAST_PROXIES",

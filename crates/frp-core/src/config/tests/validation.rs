@@ -274,7 +274,6 @@ fn tls_keys_without_tls_are_only_warned_about() {
 #[test]
 fn features_that_come_later_are_refused_when_used() {
     for (text, expected) in [
-        ("kcpBindPort = 7000", "not supported yet: kcpBindPort"),
         ("vhostHTTPPort = 80", "not supported yet: vhostHTTPPort"),
         ("vhostHTTPSPort = 443", "not supported yet: vhostHTTPSPort"),
         (
@@ -320,10 +319,6 @@ fn features_that_come_later_are_refused_when_used() {
         (
             "featureGates = { VirtualNet = true }",
             "not supported yet: featureGates VirtualNet",
-        ),
-        (
-            "transport.protocol = \"kcp\"",
-            "not supported yet: transport.protocol kcp",
         ),
         (
             "transport.protocol = \"auto\"",

@@ -114,11 +114,12 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
     }
     let protocol = match raw.protocol.as_str() {
         "" | "tcp" => TransportKind::Tcp,
+        "kcp" => TransportKind::Kcp,
         "quic" => TransportKind::Quic,
         "websocket" => TransportKind::Websocket,
         "wss" => TransportKind::Wss,
-        // Refused as features that come later, not as words that nobody knows. `auto` is ours.
-        "kcp" | "auto" => TransportKind::Tcp,
+        // Refused as a feature that comes later, not as a word that nobody knows. It is ours.
+        "auto" => TransportKind::Tcp,
         _ => {
             let message =
                 "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]";

@@ -25,8 +25,8 @@ pub(in super::super) fn server(context: &mut Context<'_>, raw: &RawServer) -> Se
     let web_server = context.web_server(&raw.web_server);
     let bind_port = context.port("bindPort", "bindPort", raw.bind_port);
     let quic_bind_port = context.port("quicBindPort", "quicBindPort", raw.quic_bind_port);
+    let kcp_bind_port = context.port("kcpBindPort", "kcpBindPort", raw.kcp_bind_port);
     for (key, frp_key, port) in [
-        ("kcpBindPort", "kcpBindPort", raw.kcp_bind_port),
         ("vhostHTTPPort", "vhostHTTPPort", raw.vhost_http_port),
         ("vhostHTTPSPort", "vhostHTTPSPort", raw.vhost_https_port),
         // frp's error has another spelling than the key.
@@ -56,6 +56,7 @@ pub(in super::super) fn server(context: &mut Context<'_>, raw: &RawServer) -> Se
         proxy_bind_addr: or_default(&raw.proxy_bind_addr, &bind_addr),
         bind_addr,
         bind_port: if bind_port == 0 { 7000 } else { bind_port },
+        kcp_bind_port: NonZeroU16::new(kcp_bind_port),
         quic_bind_port: NonZeroU16::new(quic_bind_port),
         web_server,
         enable_prometheus: raw.enable_prometheus,
