@@ -18,6 +18,7 @@
 //!   before is still read, see `stream`.
 
 mod carrier;
+mod congestion;
 mod delivery;
 mod dial;
 mod listen;
@@ -38,8 +39,9 @@ use crate::{
     BindError, BoxFuture, Carrier, DialError, Endpoint, Listener, Transport, TransportKind,
 };
 
+pub use congestion::{Congestion, QuicCongestion};
 pub use quinn::congestion::{Controller, ControllerFactory};
-pub use settings::{Congestion, Windows};
+pub use settings::Windows;
 
 /// How to reach a server over QUIC.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 use tokio::sync::Notify;
 
-use super::settings::Congestion;
+use super::congestion::Congestion;
 
 /// What is known about the acknowledgements of one connection.
 #[derive(Debug, Default)]

@@ -1,12 +1,11 @@
 //! What a connection is started with.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{ControllerFactory, CubicConfig};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
+use super::congestion::Congestion;
 use super::delivery::{Delivery, Reporting};
 
 /// How much may be under way. What the peer may send is bounded for each stream and for the
@@ -46,23 +45,6 @@ impl Windows {
 
     pub(super) fn max_connection(self) -> u64 {
         self.connection.max(MAX_CONNECTION_WINDOW)
-    }
-}
-
-/// Decides how fast a connection may send.
-#[derive(Clone)]
-pub struct Congestion(pub Arc<dyn ControllerFactory + Send + Sync>);
-
-impl Default for Congestion {
-    /// Cubic (RFC 9438).
-    fn default() -> Self {
-        Self(Arc::new(CubicConfig::default()))
-    }
-}
-
-impl fmt::Debug for Congestion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Congestion").finish_non_exhaustive()
     }
 }
 

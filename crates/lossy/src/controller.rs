@@ -1,0 +1,704 @@
+//! The controller: from what happened to packets to a window.
+//!
+//! 1. *Startup*: the window grows by all that is resolved, so it doubles in a round trip, until
+//!    packets are late or more sent is not more delivered.
+//! 2. *Cruise*: the window is the rate times the round trip of the path, and a few milliseconds of
+//!    queue. On a path with room that queue does not form, and the window grows from round to
+//!    round.
+//! 3. Now and then a *low* while measures the round trip anew, and whether loss depends on the rate.
+//! 4. When packets are late even then, somebody else fills the queue, and a Cubic window of our own
+//!    keeps up with theirs.
+
+use std::time::{Duration, Instant};
+
+use crate::cubic::CubicWindow;
+use crate::delay::Delay;
+use crate::loss::{Finding, Loss, Tally};
+use crate::low::Low;
+use crate::rates::{ROUNDS_KEPT, RateFilter, Rates, Sampler, count, seconds_between};
+use crate::round::Round;
+
+/// What a controller is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of a full packet.
+    pub mtu: u64,
+    /// The most that is ever sent, in bytes per second.
+    pub max_rate: Option<u64>,
+}
+
+/// A packet that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// When it was sent.
+    pub sent_at: Instant,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Whether there was nothing more to send.
+    pub is_app_limited: bool,
+}
+
+/// Packets that are taken for lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When the last of them was sent.
+    pub sent_at: Instant,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What tells that they are lost.
+    pub cause: LossCause,
+}
+
+/// What tells that packets are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossCause {
+    /// Later ones have been acknowledged.
+    Overtaken,
+    /// No acknowledgement came in time.
+    TimedOut,
+}
+
+/// What a controller is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Finding the rate of the path.
+    Startup,
+    /// Keeping the path full.
+    Cruise,
+    /// Sending less for a moment.
+    Low,
+    /// Keeping up with somebody else who fills the queue.
+    Crowded,
+}
+
+/// Numbers for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Snapshot {
+    /// What it is at.
+    pub state: State,
+    /// The estimated rate of the path, in bytes per second.
+    pub rate: u64,
+    /// The share of packets that is lost whatever is sent.
+    pub floor: f64,
+    /// The share of packets that is lost lately.
+    pub loss: f64,
+    /// Whether the path drops what is above some rate, without delay.
+    pub is_policed: bool,
+    /// The round trip of the path itself.
+    pub base_rtt: Duration,
+    /// The mean time in queues in the last round trip.
+    pub queue: Duration,
+    /// Bytes that may be under way.
+    pub window: u64,
+}
+
+/// Decides how much may be under way on one path.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    config: Config,
+    mtu: f64,
+    sampler: Sampler,
+    filter: RateFilter,
+    round: Round,
+    delay: Delay,
+    loss: Loss,
+    startup: Option<Startup>,
+    low: Option<Low>,
+    rival: Option<Rival>,
+    /// What the window is above its plain size, as a share, while no queue forms.
+    growth: f64,
+    window: f64,
+    in_flight: u64,
+    heard_at: Instant,
+    last_low_at: Instant,
+    n_lows: u32,
+    n_rounds_since_low: u32,
+    n_timeouts: u32,
+    /// Packets sent before fell into an outage, and tell nothing about loss.
+    trusted_from: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Startup {
+    recent_rtts: [f64; STARTUP_RTTS],
+    n_rtts: usize,
+    highest: f64,
+    n_flat_rounds: u32,
+}
+
+/// The Cubic window against somebody else's.
+#[derive(Clone, Debug)]
+struct Rival {
+    cubic: CubicWindow,
+    /// The loss before, which is not congestion.
+    loss_before: f64,
+}
+
+impl Controller {
+    /// Starts with nothing known about the path.
+    pub fn new(config: Config, now: Instant) -> Self {
+        let mtu = count(config.mtu.max(1));
+        Self {
+            config,
+            mtu,
+            sampler: Sampler::new(now),
+            filter: RateFilter::default(),
+            round: Round::new(now),
+            delay: Delay::new(),
+            loss: Loss::new(),
+            startup: Some(Startup::new()),
+            low: None,
+            rival: None,
+            growth: 0.0,
+            window: INITIAL_PACKETS * mtu,
+            in_flight: 0,
+            heard_at: now,
+            last_low_at: now,
+            n_lows: 0,
+            n_rounds_since_low: 0,
+            n_timeouts: 0,
+            trusted_from: None,
+        }
+    }
+
+    /// Hears that bytes are sent, before they count as under way.
+    pub fn on_sent(&mut self, now: Instant, bytes: u64) {
+        let was_idle = self.in_flight == 0;
+        if was_idle {
+            let silence = seconds_between(self.heard_at, now);
+            if silence > IDLE_MIN.max(IDLE_ROUND_TRIPS * self.rtt()) {
+                self.restart(now);
+            }
+            self.heard_at = now;
+        }
+        let spacing = Duration::from_secs_f64(self.rtt() / STAMPS_PER_RTT);
+        self.sampler.on_sent(now, was_idle, spacing);
+        self.in_flight += bytes;
+    }
+
+    /// Hears that a packet has arrived.
+    pub fn on_acked(&mut self, now: Instant, acked: Acked) {
+        let Acked { sent_at, bytes, .. } = acked;
+        self.heard_at = now;
+        self.n_timeouts = 0;
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.sampler.on_acked(sent_at, bytes, acked.is_app_limited);
+        self.round.on_acked(now, sent_at, bytes);
+        if let Some(low) = &mut self.low {
+            low.on_acked(now, sent_at, bytes);
+        }
+        if !acked.is_app_limited {
+            self.grow_in_startup(bytes);
+        }
+    }
+
+    /// Hears that packets are taken for lost.
+    pub fn on_lost(&mut self, now: Instant, lost: Lost) {
+        let Lost { sent_at, bytes, .. } = lost;
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.sampler.on_lost(bytes);
+        if self.trusted_from.is_some_and(|from| sent_at < from) {
+            return;
+        }
+        // What is noticed so late was followed by an outage.
+        let age = seconds_between(sent_at, now);
+        if age > OUTAGE_MIN.max(OUTAGE_ROUND_TRIPS * self.rtt()) {
+            return self.restart(now);
+        }
+        if lost.cause == LossCause::TimedOut {
+            self.n_timeouts += 1;
+            if self.n_timeouts == MAX_TIMEOUTS {
+                self.restart(now);
+            }
+        }
+        self.round.on_lost(now, sent_at, bytes);
+        if let Some(low) = &mut self.low {
+            low.on_lost(sent_at, bytes);
+        }
+        self.grow_in_startup(bytes);
+    }
+
+    /// Hears that all that one packet acknowledged has been told, and how much is still under way.
+    pub fn on_acks_end(&mut self, now: Instant, bytes_in_flight: u64) {
+        self.in_flight = bytes_in_flight;
+        if let Some(sample) = self.sampler.on_acks_end(now) {
+            self.round.on_sample(&sample);
+            self.delay.on_sample(sample.rtt);
+            if let Some(startup) = &mut self.startup {
+                startup.on_rtt(sample.rtt);
+            }
+        }
+        self.round.is_low |= self.low.is_some();
+        self.advance_low(now);
+        let is_over = self.round.is_over(now, self.delay.mean);
+        if is_over {
+            self.end_round(now);
+        }
+        self.leave_startup(now, is_over);
+        self.fit_window();
+    }
+
+    /// Hears of another size of full packets.
+    pub fn on_mtu(&mut self, mtu: u64) {
+        self.config.mtu = mtu;
+        self.mtu = count(mtu.max(1));
+    }
+
+    /// Returns how many bytes may be under way.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and far below the limit"
+    )]
+    pub fn window(&self) -> u64 {
+        let least = MIN_PACKETS * self.mtu;
+        let most = self.most();
+        self.window.min(most).max(least) as u64
+    }
+
+    /// Returns the rate in bytes per second at which packets are spaced. It is a little more than
+    /// the window allows on the whole: the window governs, the rate keeps bursts short.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and far below the limit"
+    )]
+    pub fn pacing_rate(&self) -> u64 {
+        let rate = PACING_GAIN * count(self.window()) / self.rtt();
+        let most = self.config.max_rate.map_or(f64::INFINITY, count);
+        rate.min(most).max(self.mtu) as u64
+    }
+
+    /// Returns numbers for metrics and logs.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and far below the limit"
+    )]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = match (&self.startup, &self.low, &self.rival) {
+            (Some(_), ..) => State::Startup,
+            (_, Some(low), _) if low.is_holding_back() => State::Low,
+            (.., Some(_)) => State::Crowded,
+            _ => State::Cruise,
+        };
+        let base = self.delay.is_known().then(|| self.delay.base());
+        Snapshot {
+            state,
+            rate: self.rate() as u64,
+            floor: self.loss.floor,
+            loss: self.loss.mean,
+            is_policed: self.loss.is_policed,
+            base_rtt: Duration::from_secs_f64(base.unwrap_or(0.0)),
+            queue: Duration::from_secs_f64(self.delay.queue()),
+            window: self.window(),
+        }
+    }
+
+    fn grow_in_startup(&mut self, bytes: u64) {
+        if self.startup.is_some() && count(self.in_flight + bytes) * 2.0 > self.window {
+            self.window += count(bytes);
+        }
+    }
+
+    /// Goes back to finding the rate, from half of what there was: nothing has been heard for a
+    /// while, and the path may be another one.
+    fn restart(&mut self, now: Instant) {
+        self.window = (self.window / 2.0).max((INITIAL_PACKETS * self.mtu).min(self.window));
+        self.filter.scale(0.5);
+        self.startup = Some(Startup::new());
+        self.low = None;
+        self.rival = None;
+        self.growth = 0.0;
+        self.trusted_from = Some(now);
+        self.round = Round::new(now);
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        let round = std::mem::replace(&mut self.round, Round::new(now));
+        if let Some(mean) = round.mean_rtt() {
+            self.delay.mean = mean;
+            if let Some(sojourn) = round.mean_lost_sojourn() {
+                self.loss.on_detection(sojourn / mean);
+            }
+        }
+        self.n_rounds_since_low += 1;
+        let is_app_limited = round.is_app_limited();
+        self.filter
+            .push(round.rates, is_app_limited || round.is_low);
+        let tally = Tally::new(round.acked, round.lost, self.mtu);
+        let mut finding = Finding::Nothing;
+        if !round.is_low {
+            finding = self.loss.on_round(tally, self.is_delayed());
+        }
+        if self.startup.is_some() {
+            return;
+        }
+        if finding == Finding::Overflow && self.rival.is_none() {
+            self.filter.scale(OVERFLOW_CUT);
+        }
+        self.end_round_of_rival(now, &round, tally);
+        self.fit_growth(is_app_limited || round.is_low);
+        self.begin_low(now, finding, is_app_limited);
+    }
+
+    /// Lets the window grow while no queue forms.
+    fn fit_growth(&mut self, is_limited: bool) {
+        let (queue, target) = (self.delay.queue(), self.target_queue());
+        if queue > target {
+            self.loss.on_queue();
+        }
+        if self.loss.is_policed {
+            let is_due = self.n_rounds_since_low.is_multiple_of(POLICED_PROBE_ROUNDS);
+            self.growth = if is_due { POLICED_PROBE } else { 0.0 };
+        } else if queue > EMPTY_SHARE * target {
+            self.growth = 0.0;
+        } else if !is_limited {
+            self.growth = (self.growth * 1.5 + 0.02).min(MAX_GROWTH);
+        }
+    }
+
+    fn end_round_of_rival(&mut self, now: Instant, round: &Round, tally: Tally) {
+        let (rtt, base) = (self.delay.mean, self.delay.base());
+        let mtu = self.mtu;
+        let Some(rival) = &mut self.rival else {
+            return;
+        };
+        let before = rival.loss_before;
+        let sigma = (before.max(0.0005) * (1.0 - before) / tally.n.max(1.0)).sqrt();
+        let is_excess = tally.share() > before + (3.0 * sigma).max(RIVAL_EXCESS);
+        if is_excess && tally.lost >= 2.0 && rtt > RIVAL_DELAY * base {
+            rival.cubic.on_congestion(now);
+        } else if !round.is_app_limited() {
+            rival.cubic.on_round(now, rtt, mtu);
+        }
+    }
+
+    /// Begins to send less when it is time for that.
+    fn begin_low(&mut self, now: Instant, finding: Finding, is_app_limited: bool) {
+        if self.low.is_some() {
+            return;
+        }
+        let base = self.delay.base();
+        let since = seconds_between(self.last_low_at, now);
+        let is_due = since >= LOW_INTERVAL.max(LOW_ROUND_TRIPS * base);
+        if is_app_limited {
+            // There is no queue of our own.
+            if is_due {
+                self.last_low_at = now;
+                self.on_base(now, self.delay.mean);
+            }
+            return;
+        }
+        let has_rested = self.n_rounds_since_low >= REST_ROUNDS;
+        let is_early = has_rested && since > EARLY_ROUND_TRIPS * base && self.is_late();
+        let (gain, span) = if finding == Finding::Unexplained && has_rested {
+            (TRY_GAIN, TRY_SPAN)
+        } else if is_due && self.n_lows.is_multiple_of(DEEP_EVERY) {
+            (DEEP_GAIN, SPAN)
+        } else if is_due || is_early {
+            (SHALLOW_GAIN, SPAN)
+        } else {
+            return;
+        };
+        self.start_low(now, gain, span);
+    }
+
+    fn start_low(&mut self, now: Instant, gain: f64, span: f64) {
+        let mut low = Low::new(now, gain, span);
+        low.before = self.loss.recent();
+        low.was_delayed = self.is_delayed();
+        self.low = Some(low);
+        self.last_low_at = now;
+        self.n_lows = self.n_lows.wrapping_add(1);
+        self.n_rounds_since_low = 0;
+        self.growth = 0.0;
+    }
+
+    fn advance_low(&mut self, now: Instant) {
+        let low_window = self.low_window();
+        let rtt = self.delay.base();
+        let Some(low) = &mut self.low else {
+            return;
+        };
+        let is_low = count(self.in_flight) <= low_window + self.mtu;
+        if !low.advance(now, is_low, rtt) {
+            return;
+        }
+        let (seen, gain) = (low.seen(self.mtu), low.gain);
+        let (before, was_delayed) = (low.before, low.was_delayed);
+        self.low = None;
+        self.n_rounds_since_low = 0;
+        if gain <= MAX_TRY_GAIN {
+            self.loss.on_tried(before, seen.loss, gain, was_delayed);
+        }
+        if let Some(rtt) = seen.rtt {
+            self.on_base(now, rtt);
+        }
+    }
+
+    /// Takes note of the round trip without a queue of our own.
+    fn on_base(&mut self, now: Instant, rtt: f64) {
+        self.delay.on_measured(rtt);
+        if !self.delay.is_crowded {
+            self.rival = None;
+        } else if self.rival.is_none() {
+            let window = self.rate() * rtt * RIVAL_START;
+            self.rival = Some(Rival {
+                cubic: CubicWindow::new(now, window),
+                loss_before: self.loss.mean,
+            });
+        }
+    }
+
+    fn leave_startup(&mut self, now: Instant, is_round_over: bool) {
+        let highest = self.filter.max(ROUNDS_KEPT).delivered;
+        let lowest_rtt = self.delay.base();
+        let Some(startup) = &mut self.startup else {
+            return;
+        };
+        if is_round_over {
+            startup.on_round(highest);
+        }
+        if !startup.is_late(lowest_rtt) && startup.n_flat_rounds < MAX_FLAT_ROUNDS {
+            return;
+        }
+        self.startup = None;
+        self.filter.push(self.round.rates, true);
+        self.start_low(now, DEEP_GAIN, FIRST_SPAN);
+    }
+
+    fn fit_window(&mut self) {
+        if self.startup.is_some() {
+            return;
+        }
+        if self.low.as_ref().is_some_and(Low::is_holding_back) {
+            self.window = self.low_window();
+            return;
+        }
+        let base = self.delay.working();
+        let plain = self.rate() * self.loss.stretch() * base;
+        self.window = match self.loss.is_policed {
+            true => plain * (1.0 + self.growth) + 2.0 * self.mtu,
+            false => plain * (1.0 + self.growth) + self.queue_bytes() + 2.0 * self.mtu,
+        };
+        if let Some(rival) = &self.rival {
+            self.window = self.window.max(rival.cubic.window());
+        }
+    }
+
+    fn low_window(&self) -> f64 {
+        let gain = self.low.as_ref().map_or(1.0, |low| low.gain);
+        gain * self.rate() * self.loss.stretch() * self.delay.base() + self.mtu
+    }
+
+    /// The most that a window may be for the rate that was set.
+    fn most(&self) -> f64 {
+        let Some(max_rate) = self.config.max_rate else {
+            return f64::INFINITY;
+        };
+        count(max_rate) * self.loss.stretch() * self.rtt()
+    }
+
+    /// The rate of the path. While there is a queue every round shows it, so that a path that has
+    /// become slower is noticed at once.
+    fn rate(&self) -> f64 {
+        let n_rounds = match self.is_delayed() {
+            true => SATURATED_ROUNDS,
+            false => ROUNDS_KEPT,
+        };
+        let Rates {
+            resolved,
+            delivered,
+        } = self.filter.max(n_rounds);
+        let sent_for_it = delivered / (1.0 - self.loss.floor);
+        let rate = match self.loss.is_policed {
+            true => sent_for_it,
+            false => resolved.min(sent_for_it * DELIVERED_GAIN),
+        };
+        rate.min(self.config.max_rate.map_or(f64::INFINITY, count))
+    }
+
+    /// Bytes that stand in the queue when the path is full.
+    ///
+    /// They grow with the square root of the rate: of two senders that share a queue the one with
+    /// the lower rate keeps more in it for its rate, and gains until both are equal.
+    fn queue_bytes(&self) -> f64 {
+        let rate = self.rate();
+        let bytes = QUEUE * (rate * QUEUE_RATE).sqrt();
+        let least = rate * MIN_QUEUE.max(MIN_QUEUE_SHARE * self.delay.base());
+        bytes.max(least).max(2.0 * self.mtu)
+    }
+
+    fn target_queue(&self) -> f64 {
+        self.queue_bytes() / self.rate().max(1.0)
+    }
+
+    /// Whether packets are so late that a loss may come from a full queue.
+    fn is_delayed(&self) -> bool {
+        if !self.delay.is_known() {
+            return false;
+        }
+        let base = self.delay.base();
+        self.delay.mean - base > (base * DELAYED_SHARE).max(DELAYED)
+    }
+
+    /// Whether packets are later than our own queue explains.
+    fn is_late(&self) -> bool {
+        self.delay.queue() > 2.0 * self.target_queue() + LATE_SHARE * self.delay.base()
+    }
+
+    fn rtt(&self) -> f64 {
+        if self.delay.mean > 0.0 {
+            return self.delay.mean;
+        }
+        match self.delay.is_known() {
+            true => self.delay.base(),
+            false => INITIAL_RTT,
+        }
+    }
+}
+
+impl Startup {
+    fn new() -> Self {
+        Self {
+            recent_rtts: [0.0; STARTUP_RTTS],
+            n_rtts: 0,
+            highest: 0.0,
+            n_flat_rounds: 0,
+        }
+    }
+
+    fn on_rtt(&mut self, rtt: f64) {
+        self.recent_rtts[self.n_rtts % STARTUP_RTTS] = rtt;
+        self.n_rtts += 1;
+    }
+
+    /// Takes note of the highest rate so far.
+    fn on_round(&mut self, rate: f64) {
+        if rate < self.highest * FLAT_GROWTH {
+            self.n_flat_rounds += 1;
+        } else {
+            self.highest = rate;
+            self.n_flat_rounds = 0;
+        }
+    }
+
+    /// Whether even the quickest packets come late.
+    fn is_late(&self, lowest_rtt: f64) -> bool {
+        let quickest = self
+            .recent_rtts
+            .iter()
+            .copied()
+            .fold(f64::INFINITY, f64::min);
+        self.n_rtts >= STARTUP_RTTS
+            && quickest > lowest_rtt + (lowest_rtt * LATE_START_SHARE).max(LATE_START)
+    }
+}
+
+/// Packets that a connection starts with: as hysteria and most web servers have it.
+const INITIAL_PACKETS: f64 = 32.0;
+
+/// A window below it would wait for delayed acknowledgements.
+const MIN_PACKETS: f64 = 4.0;
+
+/// Assumed until there is a measurement, in seconds.
+const INITIAL_RTT: f64 = 0.1;
+
+/// After as many seconds and round trips with nothing under way, what is known is old.
+const IDLE_MIN: f64 = 5.0;
+const IDLE_ROUND_TRIPS: f64 = 20.0;
+
+/// A loss that is noticed after as many seconds and round trips was followed by an outage.
+const OUTAGE_MIN: f64 = 1.0;
+const OUTAGE_ROUND_TRIPS: f64 = 8.0;
+
+/// Timeouts in a row after which the window is halved.
+const MAX_TIMEOUTS: u32 = 3;
+
+/// Stamps of the sampler in a round trip: a sample is off by half a percent at most.
+const STAMPS_PER_RTT: f64 = 128.0;
+
+/// As quinn's pacer.
+const PACING_GAIN: f64 = 1.25;
+
+const STARTUP_RTTS: usize = 8;
+
+/// The start is over when the quickest of the last round trips is above the lowest by this share
+/// and this time.
+const LATE_START_SHARE: f64 = 0.125;
+const LATE_START: f64 = 0.004;
+
+/// It is over as well after so many rounds in which the rate has not grown by this factor.
+const MAX_FLAT_ROUNDS: u32 = 3;
+const FLAT_GROWTH: f64 = 1.2;
+
+/// Rounds that tell the rate while there is a queue.
+const SATURATED_ROUNDS: usize = 3;
+
+/// What may be sent above what arrives for it: chance, and room to grow.
+const DELIVERED_GAIN: f64 = 1.05;
+
+/// The queue that is kept, in seconds at this rate in bytes per second.
+const QUEUE: f64 = 0.005;
+const QUEUE_RATE: f64 = 12.5e6;
+
+/// The least queue, in seconds and in round trips. With less, noise of the measurements would
+/// make the rate dwindle.
+const MIN_QUEUE: f64 = 0.0025;
+const MIN_QUEUE_SHARE: f64 = 0.025;
+
+/// The queue counts as empty below this share of what it should be.
+const EMPTY_SHARE: f64 = 0.4;
+
+/// The most that the window grows by in a round trip, beyond the queue.
+const MAX_GROWTH: f64 = 0.25;
+
+/// Behind a policer more is tried for one round out of so many.
+const POLICED_PROBE_ROUNDS: u32 = 8;
+const POLICED_PROBE: f64 = 0.15;
+
+/// What is left of the rate when a queue overflows.
+const OVERFLOW_CUT: f64 = 0.85;
+
+/// Packets are delayed when they take longer than the path by this share and this time.
+const DELAYED_SHARE: f64 = 0.3;
+const DELAYED: f64 = 0.01;
+
+/// Beyond twice the queue that is kept, what is late by more than this share is noise.
+const LATE_SHARE: f64 = 0.05;
+
+/// Time between low whiles, in seconds and round trips.
+const LOW_INTERVAL: f64 = 2.5;
+const LOW_ROUND_TRIPS: f64 = 20.0;
+
+/// Earlier than that after so many round trips, if packets are late.
+const EARLY_ROUND_TRIPS: f64 = 6.0;
+
+/// Rounds between any two of them.
+const REST_ROUNDS: u32 = 3;
+
+/// Each so many is a deep one, which lets a queue drain that is shared with others of our kind.
+const DEEP_EVERY: u32 = 5;
+const DEEP_GAIN: f64 = 0.5;
+const SHALLOW_GAIN: f64 = 0.92;
+
+/// How long a low while lasts, in round trips, and the first.
+const SPAN: f64 = 0.3;
+const FIRST_SPAN: f64 = 0.5;
+
+/// To try whether loss depends on the rate takes more packets.
+const TRY_GAIN: f64 = 0.75;
+const TRY_SPAN: f64 = 1.0;
+
+/// Loss can be compared when the rate was this much lower.
+const MAX_TRY_GAIN: f64 = 0.8;
+
+/// Where the Cubic window begins, in units of what is under way then.
+const RIVAL_START: f64 = 1.05;
+
+/// Loss above that of before is congestion from this share on ...
+const RIVAL_EXCESS: f64 = 0.005;
+
+/// ... if round trips are longer than the path's by this factor.
+const RIVAL_DELAY: f64 = 1.2;

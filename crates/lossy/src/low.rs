@@ -1,0 +1,126 @@
+//! Sending less for a moment, to see the path without a queue of our own.
+
+use std::time::{Duration, Instant};
+
+use crate::loss::Tally;
+use crate::rates::{count, seconds_between};
+
+/// A while at a lower rate: until what is under way has fallen to a share of what the path holds,
+/// and from then on for a part of a round trip. What was sent in that part tells the round trip of
+/// the path, and whether the loss depends on the rate. The window is back before the answers are.
+#[derive(Clone, Debug)]
+pub(crate) struct Low {
+    /// Share of what the path holds.
+    pub(crate) gain: f64,
+    /// What was lost before, at the full rate.
+    pub(crate) before: Tally,
+    /// Whether there was a queue before.
+    pub(crate) was_delayed: bool,
+    span: f64,
+    stage: Stage,
+    asked_at: Instant,
+    acked: u64,
+    lost: u64,
+    sojourn: f64,
+    newest_acked: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Draining,
+    Holding { since: Instant },
+    Waiting { since: Instant, until: Instant },
+}
+
+/// What it has shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) rtt: Option<f64>,
+    pub(crate) loss: Tally,
+}
+
+impl Low {
+    /// `span` in round trips.
+    pub(crate) fn new(now: Instant, gain: f64, span: f64) -> Self {
+        Self {
+            gain,
+            before: Tally::default(),
+            was_delayed: false,
+            span,
+            stage: Stage::Draining,
+            asked_at: now,
+            acked: 0,
+            lost: 0,
+            sojourn: 0.0,
+            newest_acked: None,
+        }
+    }
+
+    /// Whether the window is to be low.
+    pub(crate) fn is_holding_back(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    pub(crate) fn on_acked(&mut self, now: Instant, sent_at: Instant, bytes: u64) {
+        self.newest_acked = self.newest_acked.max(Some(sent_at));
+        if self.covers(sent_at) {
+            self.acked += bytes;
+            self.sojourn += seconds_between(sent_at, now) * count(bytes);
+        }
+    }
+
+    pub(crate) fn on_lost(&mut self, sent_at: Instant, bytes: u64) {
+        if self.covers(sent_at) {
+            self.lost += bytes;
+        }
+    }
+
+    fn covers(&self, sent_at: Instant) -> bool {
+        match self.stage {
+            Stage::Draining => false,
+            Stage::Holding { since } => sent_at >= since,
+            Stage::Waiting { since, until } => (since..=until).contains(&sent_at),
+        }
+    }
+
+    /// Goes on with `in_flight` under way. Returns true when it has seen all that it will see.
+    pub(crate) fn advance(&mut self, now: Instant, is_low: bool, rtt: f64) -> bool {
+        if let Stage::Draining = self.stage
+            && (is_low || seconds_between(self.asked_at, now) > MAX_DRAIN * rtt)
+        {
+            self.stage = Stage::Holding { since: now };
+        }
+        if let Stage::Holding { since } = self.stage
+            && seconds_between(since, now) >= self.span * rtt
+        {
+            self.stage = Stage::Waiting { since, until: now };
+        }
+        let Stage::Waiting { until, .. } = self.stage else {
+            return false;
+        };
+        // Losses are noticed later than arrivals.
+        let margin = Duration::from_secs_f64(rtt * MARGIN);
+        self.newest_acked.is_some_and(|at| at > until + margin)
+            || seconds_between(until, now) > MAX_WAIT * rtt
+    }
+
+    pub(crate) fn seen(&self, mtu: f64) -> Seen {
+        let has_rtt = count(self.acked) >= MIN_PACKETS * mtu;
+        Seen {
+            rtt: has_rtt.then(|| self.sojourn / count(self.acked)),
+            loss: Tally::new(self.acked, self.lost, mtu),
+        }
+    }
+}
+
+/// Round trips that draining takes at most. Then the queue is somebody else's.
+const MAX_DRAIN: f64 = 4.0;
+
+/// Part of a round trip by which an answer has to be newer than the low while, to end it.
+const MARGIN: f64 = 0.25;
+
+/// Round trips after which answers are not waited for any more.
+const MAX_WAIT: f64 = 3.0;
+
+/// Packets that make a mean.
+const MIN_PACKETS: f64 = 3.0;

@@ -1,0 +1,124 @@
+//! How often interactive data is sent at once.
+//!
+//! Bulk data is retransmitted: that costs nothing but what was lost. A key press would wait more
+//! than a round trip for it, so a copy or a few go along with it, as many as the loss asks for and
+//! as far as a small share of the rate lasts.
+
+use std::time::{Duration, Instant};
+
+/// Decides about copies, and keeps them within their share of the rate.
+#[derive(Clone, Debug)]
+pub struct Redundancy {
+    /// Bytes that copies may take now.
+    credit: f64,
+    at: Instant,
+}
+
+/// Copies that go along with a piece of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// Beside the first transmission.
+    pub n_extra: u32,
+    /// From one transmission to the next, so that a burst of losses does not take them all.
+    pub spacing: Duration,
+}
+
+impl Redundancy {
+    /// Starts with the credit of [`MAX_CREDIT`].
+    pub fn new(now: Instant) -> Self {
+        Self {
+            credit: MAX_CREDIT,
+            at: now,
+        }
+    }
+
+    /// Returns how many copies of `bytes` go along on a path with this loss (0 to 1), rate in bytes
+    /// per second and round trip, and takes them from the credit. Where the credit does not last
+    /// there are fewer.
+    pub fn copies(
+        &mut self,
+        now: Instant,
+        bytes: u64,
+        loss: f64,
+        rate: u64,
+        rtt: Duration,
+    ) -> Copies {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        let income = (to_f64(rate) * MAX_SHARE).max(MIN_RATE);
+        self.credit = income.mul_add(elapsed, self.credit).min(MAX_CREDIT);
+        let cost = to_f64(bytes.max(1));
+        let mut n_extra = 0;
+        while n_extra < wanted(loss) && self.credit >= cost {
+            self.credit -= cost;
+            n_extra += 1;
+        }
+        let spacing = (rtt / SPACINGS_PER_RTT).min(MAX_SPACING);
+        Copies { n_extra, spacing }
+    }
+}
+
+/// Returns how many copies are wanted beside the first transmission, so that hardly ever all of
+/// them are lost.
+pub fn wanted(loss: f64) -> u32 {
+    let mut all_lost = loss.clamp(0.0, 1.0);
+    let mut n_extra = 0;
+    while all_lost > MAX_ALL_LOST && n_extra < MAX_EXTRA {
+        all_lost *= loss;
+        n_extra += 1;
+    }
+    n_extra
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn to_f64(n: u64) -> f64 {
+    n as f64
+}
+
+/// A request and its answer are both lost alike: with this for each the 99th percentile is met
+/// without a retransmission.
+const MAX_ALL_LOST: f64 = 0.004;
+
+/// What 40 % of loss asks for. Beyond that a copy more hardly helps.
+const MAX_EXTRA: u32 = 6;
+
+/// Share of the path's rate that copies may take.
+const MAX_SHARE: f64 = 0.1;
+
+/// What they may take on any path, in bytes per second: what somebody types costs less.
+const MIN_RATE: f64 = 4096.0;
+
+/// What a while without interactive data saves up, in bytes. Beyond it nothing is saved.
+pub const MAX_CREDIT: f64 = 32.0 * 1024.0;
+
+/// Copies are spaced by this part of the round trip, so that all are gone within half of it ...
+const SPACINGS_PER_RTT: u32 = 16;
+
+/// ... and by no more than this.
+const MAX_SPACING: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_loss_asks_for_more_copies() {
+        let wanted = [0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 1.0].map(wanted);
+        assert_eq!(wanted, [0, 0, 1, 1, 2, 3, 4, 6, 6]);
+    }
+
+    #[test]
+    fn copies_take_no_more_than_their_share() {
+        #[expect(clippy::disallowed_methods, reason = "a time to begin with")]
+        let start = Instant::now();
+        let mut redundancy = Redundancy::new(start);
+        let mut n_bytes = 0;
+        for ms in 0..10_000 {
+            let now = start + Duration::from_millis(ms);
+            let rtt = Duration::from_millis(50);
+            let copies = redundancy.copies(now, 1000, 0.3, 1_000_000, rtt);
+            n_bytes += u64::from(copies.n_extra) * 1000;
+        }
+        assert!((900_000..=1_040_000).contains(&n_bytes), "{n_bytes}");
+    }
+}
