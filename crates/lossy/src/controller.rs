@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::cubic::CubicWindow;
 use crate::delay::Delay;
-use crate::loss::{Finding, Loss, Tally};
+use crate::loss::{Finding, Loss, Tally, Waits};
 use crate::low::Low;
 use crate::rates::{ROUNDS_KEPT, RateFilter, Rates, Sampler, count, seconds_between};
 use crate::round::Round;
@@ -114,6 +114,11 @@ pub struct Controller {
     n_lows: u32,
     n_rounds_since_low: u32,
     n_timeouts: u32,
+    /// What arrived per second when the loss was last tried at a lower rate.
+    policed_at: f64,
+    n_policed_cuts: u32,
+    /// The largest window lately.
+    lately: f64,
     /// Packets sent before fell into an outage, and tell nothing about loss.
     trusted_from: Option<Instant>,
 }
@@ -157,6 +162,9 @@ impl Controller {
             n_lows: 0,
             n_rounds_since_low: 0,
             n_timeouts: 0,
+            policed_at: 0.0,
+            n_policed_cuts: 0,
+            lately: 0.0,
             trusted_from: None,
         }
     }
@@ -173,6 +181,9 @@ impl Controller {
         }
         let spacing = Duration::from_secs_f64(self.rtt() / STAMPS_PER_RTT);
         self.sampler.on_sent(now, was_idle, spacing);
+        if let Some(low) = &mut self.low {
+            low.on_sent(bytes);
+        }
         self.in_flight += bytes;
     }
 
@@ -211,6 +222,7 @@ impl Controller {
                 self.restart(now);
             }
         }
+        self.loss.on_burst(count(bytes) / self.mtu);
         self.round.on_lost(now, sent_at, bytes);
         if let Some(low) = &mut self.low {
             low.on_lost(sent_at, bytes);
@@ -323,19 +335,38 @@ impl Controller {
             }
         }
         self.n_rounds_since_low += 1;
+        let elapsed = seconds_between(round.began_at, now);
+        self.lately -= self.lately * (elapsed / LATELY).min(1.0);
+        self.lately = self.lately.max(self.window);
         let is_app_limited = round.is_app_limited();
-        self.filter
-            .push(round.rates, is_app_limited || round.is_low);
+        let rates = match self.loss.is_policed {
+            // What a policer lets through after a pause is above its rate.
+            true => round.mean_rates(now),
+            false => round.rates,
+        };
+        self.filter.push(rates, is_app_limited || round.is_low);
         let tally = Tally::new(round.acked, round.lost, self.mtu);
         let mut finding = Finding::Nothing;
         if !round.is_low {
-            finding = self.loss.on_round(tally, self.is_delayed());
+            let rate = round.mean_rates(now).resolved;
+            finding = self.loss.on_round(tally, rate, self.waits());
         }
         if self.startup.is_some() {
             return;
         }
         if finding == Finding::Overflow && self.rival.is_none() {
             self.filter.scale(OVERFLOW_CUT);
+        }
+        self.n_policed_cuts = match finding {
+            Finding::Nothing => self.n_policed_cuts.min(MAX_POLICED_CUTS - 1),
+            _ => self.n_policed_cuts,
+        };
+        if finding == Finding::Unexplained && self.loss.is_policed {
+            self.n_policed_cuts += 1;
+            if self.n_policed_cuts < MAX_POLICED_CUTS {
+                self.filter.scale(POLICED_CUT);
+                finding = Finding::Nothing;
+            }
         }
         self.end_round_of_rival(now, &round, tally);
         self.fit_growth(is_app_limited || round.is_low);
@@ -345,8 +376,9 @@ impl Controller {
     /// Lets the window grow while no queue forms.
     fn fit_growth(&mut self, is_limited: bool) {
         let (queue, target) = (self.delay.queue(), self.target_queue());
-        if queue > target {
-            self.loss.on_queue();
+        let delivered = self.filter.max(ROUNDS_KEPT).delivered;
+        if queue > target || delivered > POLICED_RISE * self.policed_at {
+            self.loss.is_policed = false;
         }
         if self.loss.is_policed {
             let is_due = self.n_rounds_since_low.is_multiple_of(POLICED_PROBE_ROUNDS);
@@ -368,7 +400,7 @@ impl Controller {
         let sigma = (before.max(0.0005) * (1.0 - before) / tally.n.max(1.0)).sqrt();
         let is_excess = tally.share() > before + (3.0 * sigma).max(RIVAL_EXCESS);
         if is_excess && tally.lost >= 2.0 && rtt > RIVAL_DELAY * base {
-            rival.cubic.on_congestion(now);
+            rival.cubic.on_congestion(now, rtt);
         } else if !round.is_app_limited() {
             rival.cubic.on_round(now, rtt, mtu);
         }
@@ -391,9 +423,12 @@ impl Controller {
             return;
         }
         let has_rested = self.n_rounds_since_low >= REST_ROUNDS;
-        let is_early = has_rested && since > EARLY_ROUND_TRIPS * base && self.is_late();
+        let is_early = self.rival.is_none()
+            && has_rested
+            && since > EARLY_ROUND_TRIPS * base
+            && self.is_late();
         let (gain, span) = if finding == Finding::Unexplained && has_rested {
-            (TRY_GAIN, TRY_SPAN)
+            (DEEP_GAIN, TRY_SPAN)
         } else if is_due && self.n_lows.is_multiple_of(DEEP_EVERY) {
             (DEEP_GAIN, SPAN)
         } else if is_due || is_early {
@@ -405,8 +440,10 @@ impl Controller {
     }
 
     fn start_low(&mut self, now: Instant, gain: f64, span: f64) {
+        let before = self.loss.recent();
+        let gain = gain.min(TRY_GAIN * (1.0 - before.share()));
         let mut low = Low::new(now, gain, span);
-        low.before = self.loss.recent();
+        low.before = before;
         low.was_delayed = self.is_delayed();
         self.low = Some(low);
         self.last_low_at = now;
@@ -422,15 +459,19 @@ impl Controller {
             return;
         };
         let is_low = count(self.in_flight) <= low_window + self.mtu;
-        if !low.advance(now, is_low, rtt) {
+        if !low.advance(now, is_low, rtt, self.mtu) {
             return;
         }
         let (seen, gain) = (low.seen(self.mtu), low.gain);
         let (before, was_delayed) = (low.before, low.was_delayed);
         self.low = None;
         self.n_rounds_since_low = 0;
-        if gain <= MAX_TRY_GAIN {
-            self.loss.on_tried(before, seen.loss, gain, was_delayed);
+        if gain <= DEEP_GAIN {
+            let known = self.filter.max(ROUNDS_KEPT);
+            self.loss
+                .on_tried(before, seen.loss, known.resolved, was_delayed);
+            self.policed_at = known.delivered;
+            self.n_policed_cuts = 0;
         }
         if let Some(rtt) = seen.rtt {
             self.on_base(now, rtt);
@@ -439,13 +480,17 @@ impl Controller {
 
     /// Takes note of the round trip without a queue of our own.
     fn on_base(&mut self, now: Instant, rtt: f64) {
-        self.delay.on_measured(rtt);
+        self.delay
+            .on_measured(now, rtt, MTU_SLACK * self.mtu / self.rate().max(1.0));
         if !self.delay.is_crowded {
             self.rival = None;
         } else if self.rival.is_none() {
-            let window = self.rate() * rtt * RIVAL_START;
+            let held = self.rate() * rtt;
+            let window = self
+                .lately
+                .clamp(held * RIVAL_START, held * MAX_RIVAL_START);
             self.rival = Some(Rival {
-                cubic: CubicWindow::new(now, window),
+                cubic: CubicWindow::new(now, window, self.lately),
                 loss_before: self.loss.mean,
             });
         }
@@ -489,7 +534,12 @@ impl Controller {
 
     fn low_window(&self) -> f64 {
         let gain = self.low.as_ref().map_or(1.0, |low| low.gain);
-        gain * self.rate() * self.loss.stretch() * self.delay.base() + self.mtu
+        // A queue that others fill is as good as a longer path, but for a deep one.
+        let rtt = match gain > DEEP_GAIN {
+            true => self.delay.last(),
+            false => self.delay.base(),
+        };
+        gain * self.rate() * self.loss.stretch() * rtt + self.mtu
     }
 
     /// The most that a window may be for the rate that was set.
@@ -503,7 +553,7 @@ impl Controller {
     /// The rate of the path. While there is a queue every round shows it, so that a path that has
     /// become slower is noticed at once.
     fn rate(&self) -> f64 {
-        let n_rounds = match self.is_delayed() {
+        let n_rounds = match self.is_delayed() || self.loss.is_policed {
             true => SATURATED_ROUNDS,
             false => ROUNDS_KEPT,
         };
@@ -521,13 +571,13 @@ impl Controller {
 
     /// Bytes that stand in the queue when the path is full.
     ///
-    /// They grow with the square root of the rate: of two senders that share a queue the one with
-    /// the lower rate keeps more in it for its rate, and gains until both are equal.
+    /// They grow more slowly than the rate: of two senders that share a queue the one with the lower
+    /// rate keeps more in it for its rate, and gains until both are equal.
     fn queue_bytes(&self) -> f64 {
         let rate = self.rate();
-        let bytes = QUEUE * (rate * QUEUE_RATE).sqrt();
-        let least = rate * MIN_QUEUE.max(MIN_QUEUE_SHARE * self.delay.base());
-        bytes.max(least).max(2.0 * self.mtu)
+        let time = QUEUE * (QUEUE_RATE / rate.max(1.0)).powf(QUEUE_POWER);
+        let least = MIN_QUEUE.max(MIN_QUEUE_SHARE * self.delay.base());
+        (rate * time.max(least)).max(MIN_QUEUE_PACKETS * self.mtu)
     }
 
     fn target_queue(&self) -> f64 {
@@ -543,9 +593,17 @@ impl Controller {
         self.delay.mean - base > (base * DELAYED_SHARE).max(DELAYED)
     }
 
+    fn waits(&self) -> Waits {
+        match self.delay.queue() {
+            _ if self.is_delayed() => Waits::Long,
+            queue if queue > EMPTY_SHARE * self.target_queue() => Waits::Short,
+            _ => Waits::None,
+        }
+    }
+
     /// Whether packets are later than our own queue explains.
     fn is_late(&self) -> bool {
-        self.delay.queue() > 2.0 * self.target_queue() + LATE_SHARE * self.delay.base()
+        self.delay.queue() > LATE_QUEUES * self.target_queue() + LATE_SHARE * self.delay.base()
     }
 
     fn rtt(&self) -> f64 {
@@ -643,10 +701,14 @@ const DELIVERED_GAIN: f64 = 1.05;
 const QUEUE: f64 = 0.005;
 const QUEUE_RATE: f64 = 12.5e6;
 
+/// How it grows when the rate falls: with this power.
+const QUEUE_POWER: f64 = 0.35;
+
 /// The least queue, in seconds and in round trips. With less, noise of the measurements would
 /// make the rate dwindle.
 const MIN_QUEUE: f64 = 0.0025;
 const MIN_QUEUE_SHARE: f64 = 0.025;
+const MIN_QUEUE_PACKETS: f64 = 2.5;
 
 /// The queue counts as empty below this share of what it should be.
 const EMPTY_SHARE: f64 = 0.4;
@@ -656,7 +718,16 @@ const MAX_GROWTH: f64 = 0.25;
 
 /// Behind a policer more is tried for one round out of so many.
 const POLICED_PROBE_ROUNDS: u32 = 8;
-const POLICED_PROBE: f64 = 0.15;
+const POLICED_PROBE: f64 = 0.08;
+
+/// What is left of the rate when a policer takes more than expected ...
+const POLICED_CUT: f64 = 0.95;
+
+/// ... so often in a row, then its loss is tried anew.
+const MAX_POLICED_CUTS: u32 = 4;
+
+/// When so much more arrives than before, it is policed no more.
+const POLICED_RISE: f64 = 1.3;
 
 /// What is left of the rate when a queue overflows.
 const OVERFLOW_CUT: f64 = 0.85;
@@ -665,7 +736,9 @@ const OVERFLOW_CUT: f64 = 0.85;
 const DELAYED_SHARE: f64 = 0.3;
 const DELAYED: f64 = 0.01;
 
-/// Beyond twice the queue that is kept, what is late by more than this share is noise.
+/// Packets are late when they wait longer than so many of the queues that are kept, and this share
+/// of a round trip.
+const LATE_QUEUES: f64 = 1.5;
 const LATE_SHARE: f64 = 0.05;
 
 /// Time between low whiles, in seconds and round trips.
@@ -688,14 +761,22 @@ const SPAN: f64 = 0.3;
 const FIRST_SPAN: f64 = 0.5;
 
 /// To try whether loss depends on the rate takes more packets.
-const TRY_GAIN: f64 = 0.75;
-const TRY_SPAN: f64 = 1.0;
+const TRY_SPAN: f64 = 0.6;
 
-/// Loss can be compared when the rate was this much lower.
-const MAX_TRY_GAIN: f64 = 0.8;
+/// Share of what arrives that is sent then: no policer takes offence.
+const TRY_GAIN: f64 = 0.8;
 
-/// Where the Cubic window begins, in units of what is under way then.
+/// Packets of our own that may wait for each other at any time.
+const MTU_SLACK: f64 = 3.0;
+
+/// How long a large window is remembered, in seconds: by then somebody else may have pushed us
+/// back.
+const LATELY: f64 = 20.0;
+
+/// Where the Cubic window begins: with what there was before we were pushed back, between these in
+/// units of what is under way.
 const RIVAL_START: f64 = 1.05;
+const MAX_RIVAL_START: f64 = 1.15;
 
 /// Loss above that of before is congestion from this share on ...
 const RIVAL_EXCESS: f64 = 0.005;

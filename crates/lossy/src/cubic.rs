@@ -12,15 +12,18 @@ pub(crate) struct CubicWindow {
     /// What Reno would have, from the last cut on.
     reno: f64,
     since: Instant,
+    was_cut: bool,
 }
 
 impl CubicWindow {
-    pub(crate) fn new(now: Instant, window: f64) -> Self {
+    /// Starts with `window`, and what it was before others pushed it back.
+    pub(crate) fn new(now: Instant, window: f64, before: f64) -> Self {
         Self {
             window,
-            max: window,
+            max: before.clamp(window, window / BETA),
             reno: window,
             since: now,
+            was_cut: false,
         }
     }
 
@@ -39,8 +42,12 @@ impl CubicWindow {
         self.window = target.clamp(self.window, self.window * 1.5);
     }
 
-    /// Cuts the window for a loss.
-    pub(crate) fn on_congestion(&mut self, now: Instant) {
+    /// Cuts the window for a loss, unless that belongs to what it was cut for already.
+    pub(crate) fn on_congestion(&mut self, now: Instant, rtt: f64) {
+        if self.was_cut && seconds_between(self.since, now) < SAME_EVENT * rtt {
+            return;
+        }
+        self.was_cut = true;
         // Section 4.7: whoever has less than before leaves room for others.
         self.max = match self.window < self.max {
             true => self.window * (1.0 + BETA) / 2.0,
@@ -60,3 +67,6 @@ const BETA: f64 = 0.7;
 
 /// Section 4.3: what keeps up with Reno between two cuts of ours.
 const RENO_GAIN: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+
+/// Losses of one event are noticed within so many round trips.
+const SAME_EVENT: f64 = 1.75;

@@ -1,6 +1,9 @@
 //! The round trip with empty queues.
 
 use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::rates::seconds_between;
 
 /// What is known about delay, in seconds.
 ///
@@ -11,9 +14,10 @@ use std::collections::VecDeque;
 pub(crate) struct Delay {
     /// The lowest of the start, until the first measurement.
     lowest: f64,
-    measured: VecDeque<f64>,
+    measured: VecDeque<(Instant, f64)>,
     /// The mean of the last round.
     pub(crate) mean: f64,
+    n_high: u32,
     /// Whether somebody else keeps the queue filled.
     pub(crate) is_crowded: bool,
 }
@@ -24,6 +28,7 @@ impl Delay {
             lowest: f64::INFINITY,
             measured: VecDeque::new(),
             mean: 0.0,
+            n_high: 0,
             is_crowded: false,
         }
     }
@@ -32,36 +37,46 @@ impl Delay {
         self.lowest = self.lowest.min(rtt);
     }
 
-    /// Takes note of the mean round trip while our own queue was empty.
-    pub(crate) fn on_measured(&mut self, rtt: f64) {
-        if self.measured.len() == KEPT {
+    /// Takes note of the mean round trip while our own queue was empty, but for `slack`.
+    pub(crate) fn on_measured(&mut self, now: Instant, rtt: f64, slack: f64) {
+        match self.measured.back_mut() {
+            // Several in a moment are one, so that what is kept reaches far back.
+            Some((at, last)) if seconds_between(*at, now) < MIN_GAP => *last = last.min(rtt),
+            _ => self.measured.push_back((now, rtt)),
+        }
+        if self.measured.len() > KEPT {
             self.measured.pop_front();
         }
-        self.measured.push_back(rtt);
         if self.has_settled_higher() {
             self.measured
                 .drain(..KEPT.min(self.measured.len()) - SETTLED);
         }
         let base = self.base();
-        self.is_crowded = rtt > base + (base * CROWDED_SHARE).max(CROWDED);
+        let is_high = rtt > base + (base * CROWDED_SHARE).max(CROWDED).max(slack);
+        self.n_high = if is_high { self.n_high + 1 } else { 0 };
+        self.is_crowded = self.n_high >= CROWDED_IN_A_ROW;
     }
 
     /// Whether the last measurements agree with each other and none before does: the path has
     /// become longer. A queue that others keep full goes up and down.
     fn has_settled_higher(&self) -> bool {
-        if self.measured.len() <= SETTLED {
-            return false;
-        }
         let last = self.measured.iter().rev().take(SETTLED);
-        let (min, max) = last.fold((f64::INFINITY, 0.0_f64), |(min, max), rtt| {
+        let mut times = last.clone().map(|(at, _)| *at);
+        let (Some(newest), Some(oldest)) = (times.next(), times.next_back()) else {
+            return false;
+        };
+        let (min, max) = last.fold((f64::INFINITY, 0.0_f64), |(min, max), (_, rtt)| {
             (min.min(*rtt), max.max(*rtt))
         });
-        max <= min * (1.0 + SETTLED_SHARE) + SETTLED_SLACK
+        self.measured.len() > SETTLED
+            && seconds_between(oldest, newest) >= SETTLED_TIME
+            && max <= min * (1.0 + SETTLED_SHARE) + SETTLED_SLACK
     }
 
     /// The round trip of the path itself.
     pub(crate) fn base(&self) -> f64 {
-        let measured = self.measured.iter().copied().fold(f64::INFINITY, f64::min);
+        let measured = self.measured.iter().map(|(_, rtt)| *rtt);
+        let measured = measured.fold(f64::INFINITY, f64::min);
         match measured.is_finite() {
             true => measured,
             false => self.lowest,
@@ -71,8 +86,13 @@ impl Delay {
     /// The round trip that the window is made for: as measured last, within what noise explains.
     pub(crate) fn working(&self) -> f64 {
         let base = self.base();
-        let last = self.measured.back().copied().unwrap_or(base);
-        last.min(base + (base * SLACK_SHARE).max(SLACK))
+        self.last().min(base + (base * SLACK_SHARE).max(SLACK))
+    }
+
+    /// The last measurement.
+    pub(crate) fn last(&self) -> f64 {
+        let last = self.measured.back();
+        last.map_or_else(|| self.base(), |(_, rtt)| *rtt)
     }
 
     pub(crate) fn is_known(&self) -> bool {
@@ -88,15 +108,19 @@ impl Delay {
     }
 }
 
-/// Measurements that are kept. The lowest of them counts, so after so many a longer path is known
-/// for certain.
-const KEPT: usize = 10;
+/// Measurements that are kept, a minute's worth and more. The lowest of them counts: in that time
+/// even a queue that others keep filled has been low.
+const KEPT: usize = 24;
 
-/// With as many that agree it is known earlier.
-const SETTLED: usize = 4;
+/// Measurements that are closer in time than this are taken together, in seconds.
+const MIN_GAP: f64 = 2.0;
+
+/// With as many that agree over this time, in seconds, it is known earlier.
+const SETTLED: usize = 5;
+const SETTLED_TIME: f64 = 8.0;
 
 /// Measurements agree within this share of the lowest ...
-const SETTLED_SHARE: f64 = 0.03;
+const SETTLED_SHARE: f64 = 0.02;
 
 /// ... and this time.
 const SETTLED_SLACK: f64 = 0.0005;
@@ -106,6 +130,10 @@ const CROWDED_SHARE: f64 = 0.15;
 
 /// ... and by this time while our own queue is empty tells that there is somebody else.
 const CROWDED: f64 = 0.005;
+
+/// As many measurements in a row have to tell so: another sender of our kind, while it starts,
+/// goes away.
+const CROWDED_IN_A_ROW: u32 = 2;
 
 /// The last measurement counts as far as it is above the lowest by this share ...
 const SLACK_SHARE: f64 = 0.05;

@@ -52,11 +52,13 @@ pub(crate) struct Loss {
     is_tried: bool,
     total: Tally,
     open: Tally,
-    /// Mean square of what a window differs from the floor by: losses may come in bursts.
-    variance: f64,
+    /// The highest rate at which no more than the floor was lost.
+    known_rate: f64,
+    /// Packets that are lost at once: with more of them chance has a longer reach.
+    burst: f64,
     recent: VecDeque<Tally>,
-    n_undecided: u32,
-    n_windows_calm: u32,
+    /// Before, and while less was sent, as long as it is too little to compare.
+    tried: (Tally, Tally),
 }
 
 /// What a window of packets says.
@@ -70,6 +72,17 @@ pub(crate) enum Finding {
     Unexplained,
 }
 
+/// How long packets wait in queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Hardly at all.
+    None,
+    /// About as long as they are meant to: the link is full, and its queue is not.
+    Short,
+    /// So long that a queue may be full.
+    Long,
+}
+
 impl Loss {
     pub(crate) fn new() -> Self {
         Self {
@@ -80,15 +93,17 @@ impl Loss {
             is_tried: false,
             total: Tally::default(),
             open: Tally::default(),
-            variance: 0.0,
+            known_rate: 0.0,
+            burst: 1.0,
             recent: VecDeque::new(),
-            n_undecided: 0,
-            n_windows_calm: 0,
+            tried: Default::default(),
         }
     }
 
-    /// Takes note of a round at the full rate.
-    pub(crate) fn on_round(&mut self, round: Tally, is_delayed: bool) -> Finding {
+    /// Takes note of a round at the full rate: what became of its packets, the rate at which they
+    /// were resolved, and how long they waited.
+    pub(crate) fn on_round(&mut self, round: Tally, rate: f64, waits: Waits) -> Finding {
+        let is_delayed = waits == Waits::Long;
         if round.n <= 0.0 {
             return Finding::Nothing;
         }
@@ -112,35 +127,42 @@ impl Loss {
             return Finding::Nothing;
         }
         let window = std::mem::take(&mut self.open);
-        self.judge(window, is_delayed)
+        self.judge(window, rate, waits)
     }
 
-    fn judge(&mut self, window: Tally, is_delayed: bool) -> Finding {
+    fn judge(&mut self, window: Tally, rate: f64, waits: Waits) -> Finding {
         let (share, floor) = (window.share(), self.floor);
-        let sigma = self.sigma(window.n);
-        let is_excess = share > floor + (SIGMAS * sigma).max(MIN_EXCESS);
-        let square = (share - floor).powi(2);
-        self.variance += VARIANCE_WEIGHT * (square - self.variance);
-        if is_excess {
-            self.n_windows_calm = 0;
-            return match is_delayed {
-                true => Finding::Overflow,
-                false => Finding::Unexplained,
-            };
-        }
-        self.n_windows_calm = self.n_windows_calm.saturating_add(1);
-        if share < floor - (SIGMAS * sigma).max(MIN_EXCESS) {
+        let margin = (SIGMAS * self.sigma(floor, 1.0 / window.n)).max(MIN_EXCESS);
+        // What is sent faster than ever may be lost for that.
+        let may_rise = rate <= self.known_rate * RATE_MARGIN && !self.is_policed;
+        if share > floor + margin {
+            match waits {
+                Waits::Long => return Finding::Overflow,
+                Waits::Short if may_rise => self.floor = share,
+                _ => return Finding::Unexplained,
+            }
+        } else if share < floor - margin {
             self.floor = (floor + share) / 2.0;
-        } else {
+        } else if share < floor || may_rise {
             self.floor += window.n / (window.n + FLOOR_PACKETS) * (share - floor);
+        }
+        if share < floor + KNOWN_EXCESS {
+            self.known_rate = self.known_rate.max(rate);
         }
         self.floor = self.floor.min(MAX_FLOOR);
         Finding::Nothing
     }
 
-    fn sigma(&self, n: f64) -> f64 {
-        let floor = self.floor.max(0.0005);
-        (floor * (1.0 - floor) / n).max(self.variance).sqrt()
+    /// The standard deviation of the share of `share` that is lost out of `1 / inverse_n`.
+    fn sigma(&self, share: f64, inverse_n: f64) -> f64 {
+        let variance = share.max(0.0005) * (1.0 - share) * inverse_n;
+        (variance * self.burst.mul_add(2.0, -1.0)).sqrt()
+    }
+
+    /// Takes note of how many packets were lost at once.
+    pub(crate) fn on_burst(&mut self, n_packets: f64) {
+        let n_packets = n_packets.clamp(1.0, MAX_BURST);
+        self.burst += BURST_WEIGHT * (n_packets - self.burst);
     }
 
     /// The last rounds at the full rate, to compare a lower one with.
@@ -152,50 +174,41 @@ impl Loss {
         sum
     }
 
-    /// Compares what was lost before with what was lost at `gain` times that rate.
-    pub(crate) fn on_tried(&mut self, before: Tally, low: Tally, gain: f64, was_delayed: bool) {
+    /// Compares what was lost before with what was lost at a rate that any policer on the path lets
+    /// through: there only the path's own loss is left.
+    pub(crate) fn on_tried(&mut self, before: Tally, low: Tally, rate: f64, was_delayed: bool) {
+        self.tried.0.add(before);
+        self.tried.1.add(low);
+        let (before, low) = self.tried;
         if before.n < MIN_TRIED_PACKETS || low.n < MIN_TRIED_PACKETS {
             return;
         }
+        self.tried = Default::default();
         let (high, low_share) = (before.share(), low.share());
-        // A policer lets the same through at either rate.
-        let if_policed = (1.0 - (1.0 - high) / gain).max(0.0);
-        let expected = high - if_policed;
-        let difference = high - low_share;
-        let pooled = {
-            let mut sum = before;
-            sum.add(low);
-            sum.share()
+        let mut both = before;
+        both.add(low);
+        let pooled = both.share();
+        let sigma = self.sigma(pooled, 1.0 / before.n + 1.0 / low.n);
+        let known = if self.is_tried {
+            self.floor.min(high)
+        } else {
+            0.0
         };
-        let iid = pooled * (1.0 - pooled) * (1.0 / before.n + 1.0 / low.n);
-        let sigma = iid.sqrt();
-        if high < MIN_TRIED_LOSS && self.floor < MIN_TRIED_LOSS {
-            self.settle();
+        if self.is_policed && high < self.floor + MIN_EXCESS {
             return;
         }
-        if difference > 0.5 * expected && difference > 2.0 * sigma {
-            self.floor = self.floor.min(low_share);
+        let is_much = high - low_share > (TRIED_SIGMAS * sigma).max(MIN_TRIED_EXCESS);
+        if low_share < (high + known) / 2.0 && is_much {
+            self.floor = low_share;
             self.mean = self.mean.min(high);
             self.is_policed = !was_delayed;
-            self.settle();
-        } else if difference < 0.5 * expected || self.n_undecided >= MAX_UNDECIDED {
+        } else {
             self.floor = pooled.min(MAX_FLOOR);
             self.is_policed = false;
-            self.settle();
-        } else {
-            self.n_undecided += 1;
+            self.known_rate = rate;
         }
-    }
-
-    fn settle(&mut self) {
         self.is_tried = true;
-        self.n_undecided = 0;
         self.open = Tally::default();
-    }
-
-    /// Takes note that there is a queue: the bottleneck is no policer.
-    pub(crate) fn on_queue(&mut self) {
-        self.is_policed = false;
     }
 
     /// How much longer than the round trip packets are under way, those included that are lost.
@@ -223,13 +236,17 @@ const MAX_WEIGHT: f64 = 0.25;
 /// How fast the floor follows what is not excess, in packets.
 const FLOOR_PACKETS: f64 = 2000.0;
 
-const VARIANCE_WEIGHT: f64 = 0.1;
-
 /// Standard deviations that are not chance any more ...
 const SIGMAS: f64 = 3.0;
 
 /// ... and a share that is worth anything.
 const MIN_EXCESS: f64 = 0.04;
+
+/// A rate that is above the known one by this factor has to be tried.
+const RATE_MARGIN: f64 = 1.1;
+
+/// A window with this much more than the floor still tells that the rate is harmless.
+const KNOWN_EXCESS: f64 = 0.01;
 
 /// More than this is not compensated for: of three packets one arrives, and what it costs others
 /// is out of proportion.
@@ -240,11 +257,15 @@ const RECENT_ROUNDS: usize = 4;
 /// Packets at either rate that a comparison needs.
 const MIN_TRIED_PACKETS: f64 = 20.0;
 
-/// Less loss than this is not worth a comparison.
-const MIN_TRIED_LOSS: f64 = 0.015;
+/// A smaller difference is chance.
+const MIN_TRIED_EXCESS: f64 = 0.015;
 
-/// After as many comparisons in a row that tell nothing, the loss is taken for the path's own.
-const MAX_UNDECIDED: u32 = 2;
+/// Standard deviations by which the two must differ.
+const TRIED_SIGMAS: f64 = 2.5;
+
+/// How fast a change of the bursts' length is followed, for each burst.
+const BURST_WEIGHT: f64 = 0.05;
+const MAX_BURST: f64 = 30.0;
 
 const DETECTION_WEIGHT: f64 = 0.2;
 

@@ -19,9 +19,11 @@ pub(crate) struct Low {
     span: f64,
     stage: Stage,
     asked_at: Instant,
+    sent: u64,
     acked: u64,
     lost: u64,
     sojourn: f64,
+    quickest: f64,
     newest_acked: Option<Instant>,
 }
 
@@ -49,9 +51,11 @@ impl Low {
             span,
             stage: Stage::Draining,
             asked_at: now,
+            sent: 0,
             acked: 0,
             lost: 0,
             sojourn: 0.0,
+            quickest: f64::INFINITY,
             newest_acked: None,
         }
     }
@@ -61,11 +65,19 @@ impl Low {
         !matches!(self.stage, Stage::Waiting { .. })
     }
 
+    pub(crate) fn on_sent(&mut self, bytes: u64) {
+        if let Stage::Holding { .. } = self.stage {
+            self.sent += bytes;
+        }
+    }
+
     pub(crate) fn on_acked(&mut self, now: Instant, sent_at: Instant, bytes: u64) {
         self.newest_acked = self.newest_acked.max(Some(sent_at));
         if self.covers(sent_at) {
             self.acked += bytes;
-            self.sojourn += seconds_between(sent_at, now) * count(bytes);
+            let sojourn = seconds_between(sent_at, now);
+            self.sojourn += sojourn * count(bytes);
+            self.quickest = self.quickest.min(sojourn);
         }
     }
 
@@ -84,14 +96,16 @@ impl Low {
     }
 
     /// Goes on with `in_flight` under way. Returns true when it has seen all that it will see.
-    pub(crate) fn advance(&mut self, now: Instant, is_low: bool, rtt: f64) -> bool {
+    pub(crate) fn advance(&mut self, now: Instant, is_low: bool, rtt: f64, mtu: f64) -> bool {
         if let Stage::Draining = self.stage
             && (is_low || seconds_between(self.asked_at, now) > MAX_DRAIN * rtt)
         {
             self.stage = Stage::Holding { since: now };
         }
+        let has_sent = count(self.sent) >= HOLD_PACKETS * mtu;
         if let Stage::Holding { since } = self.stage
-            && seconds_between(since, now) >= self.span * rtt
+            && let round_trips = seconds_between(since, now) / rtt
+            && (round_trips >= MAX_HOLD || has_sent && round_trips >= self.span)
         {
             self.stage = Stage::Waiting { since, until: now };
         }
@@ -104,10 +118,14 @@ impl Low {
             || seconds_between(until, now) > MAX_WAIT * rtt
     }
 
+    /// Of a few packets the quickest tells the round trip: they have waited for each other.
     pub(crate) fn seen(&self, mtu: f64) -> Seen {
-        let has_rtt = count(self.acked) >= MIN_PACKETS * mtu;
+        let rtt = match count(self.acked) / mtu {
+            n if n >= MEAN_PACKETS => Some(self.sojourn / count(self.acked)),
+            _ => self.quickest.is_finite().then_some(self.quickest),
+        };
         Seen {
-            rtt: has_rtt.then(|| self.sojourn / count(self.acked)),
+            rtt,
             loss: Tally::new(self.acked, self.lost, mtu),
         }
     }
@@ -116,6 +134,12 @@ impl Low {
 /// Round trips that draining takes at most. Then the queue is somebody else's.
 const MAX_DRAIN: f64 = 4.0;
 
+/// Packets that are sent low at least, so that something can be told from them ...
+const HOLD_PACKETS: f64 = 12.0;
+
+/// ... and the round trips in which.
+const MAX_HOLD: f64 = 2.0;
+
 /// Part of a round trip by which an answer has to be newer than the low while, to end it.
 const MARGIN: f64 = 0.25;
 
@@ -123,4 +147,4 @@ const MARGIN: f64 = 0.25;
 const MAX_WAIT: f64 = 3.0;
 
 /// Packets that make a mean.
-const MIN_PACKETS: f64 = 3.0;
+const MEAN_PACKETS: f64 = 16.0;

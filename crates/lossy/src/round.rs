@@ -63,6 +63,15 @@ impl Round {
         is_answered && seconds_between(self.began_at, now) >= ROUND_SHARE * rtt
     }
 
+    /// The rates over the whole round.
+    pub(crate) fn mean_rates(&self, now: Instant) -> Rates {
+        let time = seconds_between(self.began_at, now).max(f64::MIN_POSITIVE);
+        Rates {
+            resolved: count(self.acked + self.lost) / time,
+            delivered: count(self.acked) / time,
+        }
+    }
+
     /// The mean round trip of all that was acknowledged, and not only of what came in order.
     pub(crate) fn mean_rtt(&self) -> Option<f64> {
         (self.acked > 0).then(|| self.sojourn / count(self.acked))
