@@ -251,6 +251,9 @@ pub trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
     fn reset(&mut self);
 }
 
+/// Whether the second implementation of QUIC was compiled in (cargo feature `s2n`).
+pub const HAS_S2N: bool = cfg!(feature = "s2n");
+
 /// The most that the default [`Stream::poll_read_chunk`] allocates for one read.
 const READ_CHUNK_LEN: usize = 16 * 1024;
 

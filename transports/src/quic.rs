@@ -17,6 +17,7 @@
 //! - A peer that closes a stream stops reading (`STOP_SENDING` 0) at the same time. What it wrote
 //!   before is still read, see `stream`.
 
+mod capped;
 mod carrier;
 mod congestion;
 mod delivery;
@@ -41,7 +42,7 @@ use crate::{
 
 pub use congestion::{Congestion, QuicCongestion};
 pub use quinn::congestion::{Controller, ControllerFactory};
-pub use settings::Windows;
+pub use settings::{QuicBackend, Windows};
 
 /// How to reach a server over QUIC.
 #[derive(Clone, Debug)]

@@ -34,7 +34,7 @@ pub(crate) use dial::{Reached, within};
 pub(crate) use dial::{STAGGER, in_turns, resolve};
 pub(crate) use io::put_back;
 pub(crate) use layers::{Layers, Refusal};
-pub use options::keep_alive;
+pub use options::{DEFAULT_NOTSENT_LOWAT, Sending, TcpCongestion, keep_alive};
 pub use proxy::{ProxyUrl, ProxyUrlError};
 
 /// How to reach a server over TCP.
@@ -44,6 +44,8 @@ pub struct TcpDialConfig {
     pub timeout: Duration,
     /// Idle time after which the system probes whether the peer is still there.
     pub keepalive: Option<Duration>,
+    /// How the system sends.
+    pub sending: Sending,
     /// The address of this host to dial from.
     pub local_ip: Option<IpAddr>,
     /// An outbound proxy to go through.
@@ -62,6 +64,7 @@ impl Default for TcpDialConfig {
         Self {
             timeout: Duration::from_secs(10),
             keepalive: Some(Duration::from_secs(7200)),
+            sending: Sending::default(),
             local_ip: None,
             proxy: None,
             tls: None,
@@ -76,6 +79,8 @@ impl Default for TcpDialConfig {
 pub struct TcpListenConfig {
     /// Idle time after which the system probes whether a peer is still there.
     pub keepalive: Option<Duration>,
+    /// How the system sends.
+    pub sending: Sending,
     /// TLS, for clients that begin it.
     pub tls: Option<ServerTls>,
     /// Refuses clients that do not begin TLS.
@@ -99,6 +104,7 @@ impl Default for TcpListenConfig {
     fn default() -> Self {
         Self {
             keepalive: Some(Duration::from_secs(7200)),
+            sending: Sending::default(),
             tls: None,
             force_tls: false,
             marker: None,

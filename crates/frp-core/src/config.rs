@@ -15,6 +15,7 @@ mod common;
 mod error;
 mod includes;
 mod json;
+mod link;
 mod load;
 mod node;
 mod overrides;
@@ -39,10 +40,11 @@ use load::{Env, Input};
 
 pub use auth::{AuthConfig, AuthScopes, TokenError, TokenSource, resolve_token};
 pub use client::{ClientConfig, ClientTls, ClientTransport, WireProtocol};
-pub use common::{
-    LogConfig, LogFormat, LogLevel, LogTarget, QuicConfig, UnknownLogLevel, WebServerConfig,
-};
+pub use common::{LogConfig, LogFormat, LogLevel, LogTarget, UnknownLogLevel, WebServerConfig};
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use link::{
+    MaxRate, MaxRateError, QuicBackend, QuicConfig, QuicCongestion, TcpConfig, TcpCongestion,
+};
 pub use proxy::{
     LimitMode, ProxyConfig, ProxyKind, ProxyProtocol, ProxyTransport, VisitorConfig, VisitorKind,
     VisitorTransport,

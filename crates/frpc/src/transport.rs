@@ -68,6 +68,7 @@ fn tcp(config: &ClientConfig, has_tls: bool) -> Result<TcpDialConfig, TransportE
     Ok(TcpDialConfig {
         timeout: transport.dial_server_timeout,
         keepalive: transport.dial_server_keepalive,
+        sending: transport.tcp.sending(transport.max_rate),
         local_ip: transport.connect_server_local_ip,
         proxy: proxy
             .map(|proxy| proxy.url().as_str().parse::<ProxyUrl>())
@@ -124,6 +125,7 @@ fn quic(config: &ClientConfig) -> Result<QuicDialConfig, TransportError> {
         idle_timeout: quic.max_idle_timeout,
         max_incoming_streams: quic.max_incoming_streams,
         local_ip: transport.connect_server_local_ip,
+        congestion: quic.controller(transport.max_rate),
         ..QuicDialConfig::new(tls, QUIC_ALPN)
     })
 }

@@ -21,6 +21,7 @@ pub(crate) fn tcp(config: &ServerConfig, tls: ServerTls, timing: Timing) -> TcpL
     let transport = &config.transport;
     TcpListenConfig {
         keepalive: transport.tcp_keepalive,
+        sending: transport.tcp.sending(transport.max_rate),
         tls: Some(tls),
         force_tls: transport.tls.force,
         websocket_path: Some(WEBSOCKET_PATH),
@@ -60,6 +61,7 @@ pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> Qui
         idle_timeout: quic.max_idle_timeout,
         max_incoming_streams: quic.max_incoming_streams,
         login_timeout: timing.login_timeout,
+        congestion: quic.controller(config.transport.max_rate),
         ..QuicListenConfig::new(tls, QUIC_ALPN)
     }
 }

@@ -9,6 +9,8 @@ use lossy::{Acked, LossCause, Lost};
 use quinn::congestion::{BbrConfig, Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
 
+use super::capped::Capped;
+
 /// Decides how fast a connection may send.
 #[derive(Clone)]
 pub struct Congestion(pub Arc<dyn ControllerFactory + Send + Sync>);
@@ -47,13 +49,19 @@ pub enum QuicCongestion {
 }
 
 impl QuicCongestion {
-    /// Makes what connections are started with. `max_rate`, in bytes per second, is heeded by
-    /// [`QuicCongestion::Lossy`] only.
+    /// Makes what connections are started with: at most `max_rate` bytes per second.
     pub fn build(self, max_rate: Option<u64>) -> Congestion {
-        match self {
-            Self::Lossy => Congestion::lossy(max_rate),
+        let uncapped = match self {
+            Self::Lossy => return Congestion::lossy(max_rate),
             Self::Cubic => Congestion(Arc::new(CubicConfig::default())),
             Self::Bbr => Congestion(Arc::new(BbrConfig::default())),
+        };
+        match max_rate {
+            None => uncapped,
+            Some(max_rate) => Congestion(Arc::new(Capped {
+                congestion: uncapped,
+                max_rate,
+            })),
         }
     }
 }

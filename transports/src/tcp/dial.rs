@@ -68,7 +68,7 @@ impl Reached {
             Some(proxy) => proxy.connect(config.local_ip).await?,
             None => connect(&server.host, server.port, config.local_ip).await?,
         };
-        options::apply(&first_hop, config.keepalive);
+        options::apply(&first_hop, config.keepalive, &config.sending);
         let peer_addr = first_hop.peer_addr().map_err(|e| broken(server, e))?;
         let mut info = CarrierInfo::new(kind, peer_addr);
         info.local_addr = first_hop.local_addr().ok();

@@ -119,7 +119,7 @@ impl Opener {
             admission: Some(Box::new(place)),
             ..CarrierInfo::new(TransportKind::Tcp, peer)
         };
-        options::apply(&socket, self.config.keepalive);
+        options::apply(&socket, self.config.keepalive, &self.config.sending);
 
         let tcp = TcpIo::new(socket);
         info.abort = Some(tcp.abort_switch());

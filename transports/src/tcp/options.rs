@@ -1,18 +1,122 @@
 //! Socket options that every TCP connection of ours gets.
 
+use std::io;
+use std::sync::Once;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+/// How the system sends on a connection between the two programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// The congestion control.
+    pub congestion: TcpCongestion,
+    /// How many bytes of what was written may wait in the system for their first sending: beyond
+    /// it a writer waits. `None`: as the system has it, up to the send buffer's megabytes.
+    pub notsent_lowat: Option<u32>,
+    /// The most that is sent, in bytes a second. Never 0.
+    pub max_rate: Option<u64>,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self {
+            congestion: TcpCongestion::default(),
+            notsent_lowat: Some(DEFAULT_NOTSENT_LOWAT),
+            max_rate: None,
+        }
+    }
+}
+
+/// The system's congestion control for a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TcpCongestion {
+    /// BBR where the system offers it, else what it has by default. A loss that no full queue has
+    /// caused makes Cubic slow (RFC 9438 section 5.2) and BBR not, up to some 15 %.
+    #[default]
+    Best,
+    /// What the system has by default.
+    System,
+    /// The one of this name.
+    Named(String),
+}
+
 /// Sets the options of a connection between the two programs. None of them is worth losing a
 /// connection for, so failures are only noted.
-pub(super) fn apply(socket: &TcpStream, idle: Option<Duration>) {
+pub(super) fn apply(socket: &TcpStream, idle: Option<Duration>, sending: &Sending) {
     // Whoever writes has coalesced what belongs together.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     keep_alive(socket, idle);
+    let socket = SockRef::from(socket);
+    set_congestion(&socket, &sending.congestion);
+    if let Some(lowat) = sending.notsent_lowat
+        && let Err(error) = socket.set_tcp_notsent_lowat(lowat)
+    {
+        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
+    if let Some(rate) = sending.max_rate
+        && let Err(error) = set_max_pacing_rate(&socket, rate)
+    {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing::warn!(%error, "cannot limit the rate of TCP connections"));
+    }
+}
+
+/// A system may not have a congestion control, or not allow it to this user
+/// (`net.ipv4.tcp_allowed_congestion_control`). It is the same for every connection, so it is said
+/// once: as a warning if somebody asked for it.
+fn set_congestion(socket: &SockRef<'_>, congestion: &TcpCongestion) {
+    static ONCE: Once = Once::new();
+    match congestion {
+        TcpCongestion::System => {}
+        TcpCongestion::Best => {
+            if let Err(error) = socket.set_tcp_congestion(BBR.as_bytes()) {
+                ONCE.call_once(|| {
+                    tracing::debug!(%error, "no {BBR} for TCP here: the system's default stays");
+                });
+            }
+        }
+        TcpCongestion::Named(name) => {
+            if let Err(error) = socket.set_tcp_congestion(name.as_bytes()) {
+                ONCE.call_once(|| {
+                    tracing::warn!("TCP goes on without the congestion control {name}: {error}");
+                });
+            }
+        }
+    }
+}
+
+/// Has the system send at most this many bytes a second. It holds with every queue discipline:
+/// where `fq` does not pace, TCP does so itself (Linux 4.13).
+fn set_max_pacing_rate(socket: &SockRef<'_>, bytes_per_second: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // Linux takes a C `unsigned long`, whose largest value is no limit.
+    let rate = libc::c_ulong::try_from(bytes_per_second).unwrap_or(libc::c_ulong::MAX);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the size of an integer fits any type"
+    )]
+    let len = size_of_val(&rate) as libc::socklen_t;
+    #[expect(unsafe_code, reason = "no crate of ours has this socket option")]
+    // SAFETY: the socket is open as long as it is borrowed, and the option's value is `len` bytes
+    // at a pointer that lives through the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            std::ptr::from_ref(&rate).cast(),
+            len,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Has the system probe the peer after `idle`, or never.
@@ -32,6 +136,14 @@ pub fn keep_alive(socket: &TcpStream, idle: Option<Duration>) {
         tracing::debug!(%error, "cannot set TCP keep-alive");
     }
 }
+
+/// Linux's name of BBR.
+const BBR: &str = "bbr";
+
+/// What may wait in the system for its first sending: 10 ms at 100 Mbit/s, behind which a control
+/// message or a keystroke waits that comes after bulk. More is not needed to keep the path full,
+/// since what is in flight does not count.
+pub const DEFAULT_NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// As Go's net package sets them, so that a dead peer is noticed as soon as with frp.
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);

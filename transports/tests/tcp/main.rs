@@ -7,5 +7,6 @@
 
 mod listen;
 mod proxies;
+mod sending;
 mod support;
 mod tls;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use transports::TransportKind;
 
 use super::{
-    AuthConfig, CertificatePin, LogConfig, ProxyConfig, ProxyUrl, QuicConfig, VisitorConfig,
-    WebServerConfig,
+    AuthConfig, CertificatePin, LogConfig, MaxRate, ProxyConfig, ProxyUrl, QuicConfig, TcpConfig,
+    VisitorConfig, WebServerConfig,
 };
 
 /// Everything that frpc is told. The names are frp's; `Default` is what an empty file means.
@@ -98,6 +98,10 @@ pub struct ClientTransport {
     pub heartbeat_timeout: Option<Duration>,
     /// QUIC.
     pub quic: QuicConfig,
+    /// TCP, also below WebSocket. Ours.
+    pub tcp: TcpConfig,
+    /// The most that is sent on one connection to the peer. Ours.
+    pub max_rate: Option<MaxRate>,
     /// TLS.
     pub tls: ClientTls,
 }
@@ -117,6 +121,8 @@ impl Default for ClientTransport {
             heartbeat_interval: None,
             heartbeat_timeout: None,
             quic: QuicConfig::default(),
+            tcp: TcpConfig::default(),
+            max_rate: None,
             tls: ClientTls::default(),
         }
     }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::Secret;
 
@@ -107,27 +106,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// What QUIC connections agree on (`transport.quic`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuicConfig {
-    /// How long a connection is silent before it shows that it is there. `None` is off.
-    pub keepalive_period: Option<Duration>,
-    /// After which silence of the peer's a connection is given up.
-    pub max_idle_timeout: Duration,
-    /// How many streams the peer may have open. Never 0.
-    pub max_incoming_streams: u64,
-}
-
-impl Default for QuicConfig {
-    fn default() -> Self {
-        Self {
-            keepalive_period: Some(Duration::from_secs(10)),
-            max_idle_timeout: Duration::from_secs(30),
-            max_incoming_streams: 100_000,
-        }
-    }
 }
 
 /// The admin API or the dashboard (`webServer`). Off while `port` is 0.

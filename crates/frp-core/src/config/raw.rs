@@ -81,6 +81,8 @@ raw! {
         "maxPoolCount" max_pool_count: i64,
         "heartbeatTimeout" heartbeat_timeout: i64,
         "quic" quic: RawQuic,
+        "tcp" tcp: RawTcp,
+        "maxRate" max_rate: String,
         "tls" tls: RawServerTls,
         "auto" auto: Option<Present>,
         "hold" hold: Option<Present>,
@@ -200,6 +202,8 @@ raw! {
         "tcpMux" tcp_mux: Option<bool>,
         "tcpMuxKeepaliveInterval" tcp_mux_keepalive_interval: i64,
         "quic" quic: RawQuic,
+        "tcp" tcp: RawTcp,
+        "maxRate" max_rate: String,
         "heartbeatInterval" heartbeat_interval: i64,
         "heartbeatTimeout" heartbeat_timeout: i64,
         "tls" tls: RawClientTls,
@@ -227,6 +231,16 @@ raw! {
         "keepalivePeriod" keepalive_period: isize,
         "maxIdleTimeout" max_idle_timeout: isize,
         "maxIncomingStreams" max_incoming_streams: isize,
+        "congestion" congestion: String,
+        "backend" backend: String,
+    }
+}
+
+raw! {
+    /// `transport.tcp`. Ours, so Go has no name for it.
+    RawTcp is "transport.tcp" {
+        "congestion" congestion: String,
+        "notsentLowat" notsent_lowat: i64,
     }
 }
 

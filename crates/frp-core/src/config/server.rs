@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AuthConfig, LogConfig, PortRanges, QuicConfig, WebServerConfig};
+use super::{AuthConfig, LogConfig, MaxRate, PortRanges, QuicConfig, TcpConfig, WebServerConfig};
 
 /// Everything that frps is told. The names are frp's; `Default` is what an empty file means.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +81,10 @@ pub struct ServerTransport {
     pub heartbeat_timeout: Option<Duration>,
     /// QUIC.
     pub quic: QuicConfig,
+    /// TCP, also below WebSocket. Ours.
+    pub tcp: TcpConfig,
+    /// The most that is sent on one connection to the peer. Ours.
+    pub max_rate: Option<MaxRate>,
     /// TLS.
     pub tls: ServerTls,
 }
@@ -94,6 +98,8 @@ impl Default for ServerTransport {
             max_pool_count: 5,
             heartbeat_timeout: None,
             quic: QuicConfig::default(),
+            tcp: TcpConfig::default(),
+            max_rate: None,
             tls: ServerTls::default(),
         }
     }

@@ -5,6 +5,7 @@
 mod examples;
 mod formats;
 mod includes;
+mod link;
 mod overrides;
 mod properties;
 mod proxies;

@@ -3,6 +3,7 @@
 mod auth;
 mod client;
 mod common;
+mod link;
 mod names;
 mod proxy;
 mod server;

@@ -258,6 +258,8 @@ fn quic_has_frps_keys_and_defaults_on_both_sides() {
         keepalive_period: Some(Duration::from_secs(10)),
         max_idle_timeout: Duration::from_secs(30),
         max_incoming_streams: 100_000,
+        congestion: QuicCongestion::default(),
+        backend: QuicBackend::Quinn,
     };
     assert_eq!(client("").unwrap().config.transport.quic, defaults);
     let config = server("quicBindPort = 7001").unwrap().config;
@@ -270,6 +272,7 @@ fn quic_has_frps_keys_and_defaults_on_both_sides() {
         keepalive_period: None,
         max_idle_timeout: Duration::from_secs(5),
         max_incoming_streams: 7,
+        ..defaults
     };
     assert_eq!(client(text).unwrap().config.transport.quic, given);
     assert_eq!(server(text).unwrap().config.transport.quic, given);

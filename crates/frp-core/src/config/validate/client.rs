@@ -155,6 +155,8 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
         heartbeat_interval: interval,
         heartbeat_timeout: timeout,
         quic: context.quic(&raw.quic),
+        tcp: context.tcp(&raw.tcp),
+        max_rate: context.max_rate(&raw.max_rate),
         tls: tls(context, &raw.tls),
     }
 }

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::raw::{RawLog, RawQuic, RawWebServer};
+use super::super::raw::{RawLog, RawWebServer};
 use super::super::unsupported;
-use super::super::{
-    LogConfig, LogFormat, LogLevel, LogTarget, QuicConfig, Secret, WebServerConfig,
-};
+use super::super::{LogConfig, LogFormat, LogLevel, LogTarget, Secret, WebServerConfig};
 use super::Context;
 
 /// The longest time-out, ten years: far beyond any use, and no clock overflows by it.
@@ -74,23 +72,6 @@ impl Context<'_> {
                 self.error("udpPacketSize", message);
                 1500
             }
-        }
-    }
-
-    pub(super) fn quic(&mut self, raw: &RawQuic) -> QuicConfig {
-        let number = |raw: isize, default| or(i64::try_from(raw).unwrap_or(i64::MAX), default);
-        let max_streams = number(raw.max_incoming_streams, 100_000);
-        QuicConfig {
-            keepalive_period: seconds_or_off(number(raw.keepalive_period, 10)),
-            max_idle_timeout: self.seconds(
-                "transport.quic.maxIdleTimeout",
-                number(raw.max_idle_timeout, 30),
-            ),
-            max_incoming_streams: u64::try_from(max_streams).unwrap_or_else(|_| {
-                let key = "transport.quic.maxIncomingStreams";
-                self.error(key, format!("{key}: {max_streams} must be positive"));
-                1
-            }),
         }
     }
 

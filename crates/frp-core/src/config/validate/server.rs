@@ -87,6 +87,8 @@ fn transport(context: &mut Context<'_>, raw: &RawServerTransport) -> ServerTrans
         // The multiplexer finds out by itself whether the peer is there.
         heartbeat_timeout: seconds_or_off(or(raw.heartbeat_timeout, if tcp_mux { -1 } else { 90 })),
         quic: context.quic(&raw.quic),
+        tcp: context.tcp(&raw.tcp),
+        max_rate: context.max_rate(&raw.max_rate),
         tls: ServerTls {
             force: tls.force || !tls.trusted_ca_file.is_empty(),
             cert_file: path(&tls.cert_file),
