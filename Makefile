@@ -75,6 +75,13 @@ test: compiler ## run all tests (FULL=1: the big transfers too; TESTS=name: only
 netem: compiler ## test on bad links, with the kernel's netem as well (QUICK=1: without the long measurements)
 	@netem-tests/run-netem
 
+# A verb of its own: it compiles a second QUIC, and what that shares with the first once more.
+.PHONY: test-s2n
+test-s2n: compiler ## test QUIC by s2n-quic, alone and against quinn (2 minutes to compile; not in CI)
+	$(CARGO) clippy --locked -p transports --features s2n --all-targets -- -D warnings
+	$(CARGO) test --locked -p transports --features s2n --test s2n
+	$(CARGO) test --locked -p transports --features s2n --test contract s2n
+
 .PHONY: check
 check: lint ## format, lints and the fast tests; a commit passes it
 	$(CARGO) test --locked --workspace --lib --bins

@@ -80,12 +80,6 @@ impl Link {
         ..Self::DEFAULT
     };
 
-    /// The same over KCP.
-    pub const KCP: Self = Self {
-        transport: Transport::Kcp,
-        ..Self::DEFAULT
-    };
-
     /// The same over WebSocket.
     pub const WEBSOCKET: Self = Self {
         transport: Transport::Websocket,

@@ -17,6 +17,8 @@ pub mod memory;
 pub mod mux;
 pub mod quic;
 mod read_buffer;
+#[cfg(feature = "s2n")]
+pub mod s2n;
 pub mod single;
 pub mod socket;
 pub mod tcp;
@@ -250,9 +252,6 @@ pub trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
     /// Ends both halves at once and drops what has not been sent. The peer sees an error.
     fn reset(&mut self);
 }
-
-/// Whether the second implementation of QUIC was compiled in (cargo feature `s2n`).
-pub const HAS_S2N: bool = cfg!(feature = "s2n");
 
 /// The most that the default [`Stream::poll_read_chunk`] allocates for one read.
 const READ_CHUNK_LEN: usize = 16 * 1024;

@@ -17,6 +17,7 @@
 //! - A peer that closes a stream stops reading (`STOP_SENDING` 0) at the same time. What it wrote
 //!   before is still read, see `stream`.
 
+mod backend;
 mod capped;
 mod carrier;
 mod congestion;
@@ -24,7 +25,7 @@ mod delivery;
 mod dial;
 mod listen;
 mod settings;
-mod shared;
+pub(crate) mod shared;
 mod socket;
 mod stream;
 
@@ -40,9 +41,14 @@ use crate::{
     BindError, BoxFuture, Carrier, DialError, Endpoint, Listener, Transport, TransportKind,
 };
 
+pub use backend::QuicBackend;
+#[cfg(feature = "s2n")]
+pub(crate) use capped::window_at;
 pub use congestion::{Congestion, QuicCongestion};
 pub use quinn::congestion::{Controller, ControllerFactory};
-pub use settings::{QuicBackend, Windows};
+#[cfg(feature = "s2n")]
+pub(crate) use settings::INITIAL_RTT;
+pub use settings::Windows;
 
 /// How to reach a server over QUIC.
 #[derive(Clone, Debug)]
@@ -192,7 +198,7 @@ impl Transport for QuicTransport {
     }
 }
 
-fn wrong_side(problem: &'static str) -> std::io::Error {
+pub(crate) fn wrong_side(problem: &'static str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::Unsupported, problem)
 }
 

@@ -11,11 +11,11 @@ use crate::tcp::bind::is_without_ipv6;
 /// on a host without IPv6 `0.0.0.0` means what it says.
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<Socket> {
     if addr.ip() != Ipv4Addr::UNSPECIFIED {
-        return listen_on(addr);
+        return bind(addr);
     }
     let dual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
-    match listen_on(dual) {
-        Err(e) if is_without_ipv6(&e) => listen_on(addr),
+    match bind(dual) {
+        Err(e) if is_without_ipv6(&e) => bind(addr),
         outcome => outcome,
     }
 }
@@ -33,7 +33,8 @@ pub(crate) fn connect(peer: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<
     Ok(socket)
 }
 
-fn listen_on(addr: SocketAddr) -> io::Result<Socket> {
+/// Binds a socket at `addr`.
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<Socket> {
     let socket = new_socket(addr)?;
     if addr.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;

@@ -3,6 +3,8 @@
 //! `promises` is the list; each promise takes the two ends of a carrier. `rigs` is the table of
 //! what is tested: a way to make two such ends. A new transport is one function there and one row
 //! here.
+//!
+//! The rigs with `s2n` in their names run with the cargo feature of that name (`make test-s2n`).
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
@@ -18,9 +20,9 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes a test of each promise for each rig.
 macro_rules! keep {
-    ($kind:ident: $($rig:ident),* ; $promises:tt) => {
+    ($kind:ident: $($(#[$when:meta])? $rig:ident),* ; $promises:tt) => {
         mod $kind {
-            $( keep!(@rig $rig $promises); )*
+            $( $(#[$when])? keep!(@rig $rig $promises); )*
         }
     };
     (@rig $rig:ident [$($promise:ident),* $(,)?]) => {
@@ -41,7 +43,9 @@ keep! {
     every_carrier: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
     single_over_sockets, tcp_tls, tcp_tls_single, quic, websocket, websocket_single,
     websocket_tls, websocket_tls_single, wss, wss_single, kcp_plain, kcp_tls, kcp_tls_single,
-    kcp_holdfast;
+    kcp_holdfast,
+    #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
+    #[cfg(feature = "s2n")] quinn_to_s2n;
     [
         bytes_arrive_in_order_both_ways_at_once,
         chunks_carry_the_same_bytes_as_reads_and_writes,
@@ -64,7 +68,9 @@ keep! {
 
 keep! {
     with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls, quic, websocket, websocket_tls, wss,
-    kcp_plain, kcp_tls, kcp_holdfast;
+    kcp_plain, kcp_tls, kcp_holdfast,
+    #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
+    #[cfg(feature = "s2n")] quinn_to_s2n;
     [
         streams_are_independent,
         both_ends_can_open_streams,
@@ -88,7 +94,9 @@ keep! {
 
 keep! {
     of_a_stranger: memory_stranger, mux_stranger, tcp_tls_stranger, quic_stranger,
-    websocket_stranger, kcp_tls_stranger;
+    websocket_stranger, kcp_tls_stranger,
+    #[cfg(feature = "s2n")] s2n_stranger, #[cfg(feature = "s2n")] s2n_to_quinn_stranger,
+    #[cfg(feature = "s2n")] quinn_to_s2n_stranger;
     [
         a_stranger_gets_four_streams_and_an_admitted_peer_more,
         admitting_twice_does_nothing,
@@ -108,11 +116,15 @@ keep! {
 }
 
 keep! {
-    with_datagrams: quic;
-    [
-        datagrams_arrive_whole_both_ways,
-        a_carrier_that_moves_keeps_its_streams,
-    ]
+    with_datagrams: quic,
+    #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
+    #[cfg(feature = "s2n")] quinn_to_s2n;
+    [datagrams_arrive_whole_both_ways]
+}
+
+keep! {
+    that_can_move: quic, #[cfg(feature = "s2n")] quinn_to_s2n;
+    [a_carrier_that_moves_keeps_its_streams]
 }
 
 keep! {

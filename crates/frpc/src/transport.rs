@@ -6,7 +6,7 @@ use std::time::Duration;
 use frp_core::config::ClientConfig;
 use frp_core::transports::kcp::{KcpDialConfig, KcpTransport};
 use frp_core::transports::mux::MuxConfig;
-use frp_core::transports::quic::{QuicDialConfig, QuicTransport};
+use frp_core::transports::quic::QuicDialConfig;
 use frp_core::transports::tcp::{ProxyUrl, ProxyUrlError, TcpDialConfig, TcpTransport};
 use frp_core::transports::tls::{ClientTls, ClientTlsConfig, FingerprintParseError, TlsError};
 use frp_core::transports::websocket::{WebsocketDialConfig, WebsocketTransport};
@@ -45,7 +45,12 @@ pub fn dialer(config: &ClientConfig) -> Result<Arc<dyn Transport>, TransportErro
             path: WEBSOCKET_PATH,
         }),
         TransportKind::Kcp => Arc::new(KcpTransport::dialer(kcp(config)?)),
-        TransportKind::Quic => Arc::new(QuicTransport::dialer(quic(config)?)),
+        TransportKind::Quic => {
+            let keys = &config.transport.quic;
+            let max_rate = config.transport.max_rate.map(|rate| rate.bytes_per_second);
+            keys.backend
+                .dialer(quic(config)?, keys.congestion, max_rate)
+        }
         kind @ TransportKind::Memory => return Err(TransportError::Unsupported(kind)),
     })
 }
@@ -125,7 +130,6 @@ fn quic(config: &ClientConfig) -> Result<QuicDialConfig, TransportError> {
         idle_timeout: quic.max_idle_timeout,
         max_incoming_streams: quic.max_incoming_streams,
         local_ip: transport.connect_server_local_ip,
-        congestion: quic.controller(transport.max_rate),
         ..QuicDialConfig::new(tls, QUIC_ALPN)
     })
 }

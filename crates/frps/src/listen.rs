@@ -1,9 +1,11 @@
 //! What the listeners for clients are told: TLS, multiplexing, bounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::ServerConfig;
 use frp_core::state::StateDir;
+use frp_core::transports::Transport;
 use frp_core::transports::half_open::HalfOpenLimits;
 use frp_core::transports::kcp::KcpListenConfig;
 use frp_core::transports::mux::MuxConfig;
@@ -53,17 +55,18 @@ fn mux(config: &ServerConfig) -> Option<MuxConfig> {
     })
 }
 
-/// The settings for frp's quicBindPort. There is always TLS, so `tls.force` says nothing here.
-pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> QuicListenConfig {
+/// The transport for frp's quicBindPort. There is always TLS, so `tls.force` says nothing here.
+pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> Arc<dyn Transport> {
     let quic = &config.transport.quic;
-    QuicListenConfig {
+    let max_rate = config.transport.max_rate.map(|rate| rate.bytes_per_second);
+    let listen = QuicListenConfig {
         keepalive_interval: quic.keepalive_period.unwrap_or(Duration::ZERO),
         idle_timeout: quic.max_idle_timeout,
         max_incoming_streams: quic.max_incoming_streams,
         login_timeout: timing.login_timeout,
-        congestion: quic.controller(config.transport.max_rate),
         ..QuicListenConfig::new(tls, QUIC_ALPN)
-    }
+    };
+    quic.backend.listener(listen, quic.congestion, max_rate)
 }
 
 /// What clients can pin: the fingerprint of the certificate that a server with `config` presents.

@@ -20,7 +20,6 @@ use frp_core::session::CarrierStream;
 use frp_core::state::StateDir;
 use frp_core::task;
 use frp_core::transports::kcp::KcpTransport;
-use frp_core::transports::quic::QuicTransport;
 use frp_core::transports::tcp::TcpTransport;
 use frp_core::transports::tls::TlsError;
 use frp_core::transports::{BoxStream, Incoming, Listener, Transport};
@@ -111,7 +110,7 @@ impl Server {
         };
         let quic = match config.quic_bind_port {
             Some(port) => {
-                let transport = QuicTransport::listener(listen::quic(&config, tls, timing));
+                let transport = listen::quic(&config, tls, timing);
                 let address = net::join_host_port(&config.bind_addr, port.get());
                 match transport.bind(SocketAddr::new(ip, port.get())).await {
                     Ok(listener) => Some((address, listener)),

@@ -110,7 +110,7 @@ impl Controller for Cap {
 
 /// What may be in flight at `rate`. Never less than [`MIN_PACKETS`], so that acknowledgements keep
 /// coming: where the round trip is so short that these are more than the rate, it is exceeded.
-fn window_at(rate: u64, rtt: Duration, mtu: u16) -> u64 {
+pub(crate) fn window_at(rate: u64, rtt: Duration, mtu: u16) -> u64 {
     let nanos = u128::from(rate) * rtt.as_nanos();
     let window = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
     window.max(MIN_PACKETS * u64::from(mtu))

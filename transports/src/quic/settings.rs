@@ -48,16 +48,6 @@ impl Windows {
     }
 }
 
-/// Which implementation of QUIC is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum QuicBackend {
-    /// quinn, the one that everything here is measured with.
-    #[default]
-    Quinn,
-    /// s2n-quic, in programs that were built with it.
-    S2n,
-}
-
 /// What both ends of a connection have to say about it.
 #[derive(Debug)]
 pub(super) struct Settings<'a> {
@@ -128,7 +118,7 @@ const MAX_UNSENT_DATAGRAMS: usize = 512 * 1024;
 
 /// What the first retransmissions go by. RFC 9002 has 333 ms; where a third of the packets is lost
 /// that makes a handshake take seconds, and a packet too many does little harm.
-pub(super) const INITIAL_RTT: Duration = Duration::from_millis(100);
+pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Packets that may overtake another before it is taken for lost. RFC 9002 has 3, which paths with
 /// jitter exceed all the time; the time threshold finds losses as well.

@@ -308,7 +308,7 @@ impl Shared {
 }
 
 /// An IPv4 address as such, also on a socket for both families.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 

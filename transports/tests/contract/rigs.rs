@@ -31,6 +31,8 @@ pub struct Ends {
     pub server: Arc<dyn Carrier>,
     /// Breaks the path between them.
     pub cut: Box<dyn FnOnce() + Send>,
+    /// Whether the client can open a stream without sending anything on it.
+    pub announces_streams: bool,
     /// Must live as long as the carriers.
     _listener: Option<Box<dyn Listener>>,
 }
@@ -62,6 +64,7 @@ pub async fn mux_stranger() -> Ends {
         client: MuxCarrier::start(client, Role::Client, &config, info(false)),
         server: MuxCarrier::start(server, Role::Server, &config, info(true)),
         cut,
+        announces_streams: true,
         _listener: None,
     }
 }
@@ -72,6 +75,7 @@ pub async fn single_over_a_pipe() -> Ends {
         client: SingleCarrier::start(client, info(false)),
         server: SingleCarrier::start(server, info(true)),
         cut,
+        announces_streams: true,
         _listener: None,
     }
 }
@@ -91,6 +95,7 @@ pub async fn single_over_sockets() -> Ends {
         client: SingleCarrier::start(client, info(false)),
         server: SingleCarrier::start(server, info(true)),
         cut,
+        announces_streams: true,
         _listener: None,
     }
 }
@@ -224,6 +229,7 @@ async fn over_sockets(
         client,
         server,
         cut,
+        announces_streams: true,
         _listener: Some(listener),
     }
 }
@@ -262,13 +268,70 @@ pub async fn quic() -> Ends {
 }
 
 pub async fn quic_stranger() -> Ends {
+    over_quic(QuicTransport::dialer, QuicTransport::listener).await
+}
+
+#[cfg(feature = "s2n")]
+pub use with_s2n::*;
+
+/// The second implementation of QUIC, alone and against the first.
+#[cfg(feature = "s2n")]
+mod with_s2n {
+    use transports::s2n::{S2nSending, S2nTransport};
+
+    use super::*;
+
+    pub async fn s2n() -> Ends {
+        admitted(s2n_stranger().await)
+    }
+
+    pub async fn s2n_stranger() -> Ends {
+        silently(over_quic(s2n_dialer, s2n_listener).await)
+    }
+
+    pub async fn s2n_to_quinn() -> Ends {
+        admitted(s2n_to_quinn_stranger().await)
+    }
+
+    pub async fn s2n_to_quinn_stranger() -> Ends {
+        silently(over_quic(s2n_dialer, QuicTransport::listener).await)
+    }
+
+    pub async fn quinn_to_s2n() -> Ends {
+        admitted(quinn_to_s2n_stranger().await)
+    }
+
+    pub async fn quinn_to_s2n_stranger() -> Ends {
+        over_quic(QuicTransport::dialer, s2n_listener).await
+    }
+
+    fn s2n_dialer(config: QuicDialConfig) -> S2nTransport {
+        S2nTransport::dialer(config, S2nSending::default())
+    }
+
+    fn s2n_listener(config: QuicListenConfig) -> S2nTransport {
+        S2nTransport::listener(config, S2nSending::default())
+    }
+
+    fn silently(ends: Ends) -> Ends {
+        Ends {
+            announces_streams: false,
+            ..ends
+        }
+    }
+}
+
+async fn over_quic<D: Transport, L: Transport>(
+    dialer: impl FnOnce(QuicDialConfig) -> D,
+    listener: impl FnOnce(QuicListenConfig) -> L,
+) -> Ends {
     // Smaller than what the promises send, and patient with a busy machine.
     let windows = Windows {
         stream: 1024 * 1024,
         ..Windows::default()
     };
     let (client_tls, server_tls) = tls();
-    let listener = QuicTransport::listener(QuicListenConfig {
+    let listener = listener(QuicListenConfig {
         idle_timeout: QUIC_IDLE,
         windows,
         ..QuicListenConfig::new(server_tls, b"test")
@@ -278,7 +341,7 @@ pub async fn quic_stranger() -> Ends {
         .await
         .unwrap();
     let (addr, cut) = cuttable_udp_to(listener.local_addr()).await;
-    let dialer = QuicTransport::dialer(QuicDialConfig {
+    let dialer = dialer(QuicDialConfig {
         idle_timeout: QUIC_IDLE,
         windows,
         ..QuicDialConfig::new(client_tls, b"test")
@@ -293,6 +356,7 @@ pub async fn quic_stranger() -> Ends {
         client,
         server,
         cut,
+        announces_streams: true,
         _listener: Some(listener),
     }
 }
@@ -363,6 +427,7 @@ async fn over_kcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -
         client,
         server,
         cut,
+        announces_streams: true,
         _listener: Some(listener),
     }
 }
@@ -415,6 +480,7 @@ async fn in_memory(transport: MemoryTransport) -> Ends {
         client,
         server,
         cut,
+        announces_streams: true,
         _listener: Some(listener),
     }
 }

@@ -10,3 +10,19 @@ mod strangers;
 mod streams;
 mod support;
 mod tls;
+
+/// Which implementation of QUIC is tested.
+mod backend {
+    use transports::quic::{QuicDialConfig, QuicListenConfig, QuicTransport};
+
+    /// Whether a refused handshake ends at once and says why.
+    pub const SAYS_WHY: bool = true;
+
+    pub fn dialer(config: QuicDialConfig) -> QuicTransport {
+        QuicTransport::dialer(config)
+    }
+
+    pub fn listener(config: QuicListenConfig) -> QuicTransport {
+        QuicTransport::listener(config)
+    }
+}

@@ -10,13 +10,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use transports::quic::{QuicDialConfig, QuicListenConfig, QuicTransport};
+use transports::quic::{QuicDialConfig, QuicListenConfig};
 use transports::tls::{
     ClientTlsConfig, PemPair, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
 };
 use transports::{
     BoxStream, Carrier, CarrierError, DialError, Endpoint, Incoming, Listener, Transport,
 };
+
+use crate::backend;
 
 /// Long enough for anything that works. A test that waits for it has failed.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -28,7 +30,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start(config: QuicListenConfig) -> Self {
-        let transport = QuicTransport::listener(config);
+        let transport = backend::listener(config);
         let addr = "127.0.0.1:0".parse().unwrap();
         let listener = transport.bind(addr).await.unwrap();
         Self { listener }
@@ -97,7 +99,7 @@ pub async fn dial_host(
         host: host.into(),
         port,
     };
-    let transport = QuicTransport::dialer(config);
+    let transport = backend::dialer(config);
     let dialled = timeout(2 * LONG, transport.dial(&endpoint)).await;
     dialled.expect("a dial has its own timeout")
 }

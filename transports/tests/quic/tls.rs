@@ -1,6 +1,7 @@
 //! Who trusts whom.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -9,6 +10,7 @@ use transports::quic::QuicDialConfig;
 use transports::tls::{ClientTlsConfig, PemPair, ServerCertificate, ServerTlsConfig, self_signed};
 use transports::{CarrierError, DialError};
 
+use crate::backend;
 use crate::support::{
     LONG, Server, client, client_with, closed, dial, dial_host, server, server_tls, server_with,
 };
@@ -16,12 +18,16 @@ use crate::support::{
 #[tokio::test]
 async fn a_client_that_asks_for_another_protocol_is_refused() {
     let server = Server::start(server()).await;
-    let other = QuicDialConfig {
+    let mut other = QuicDialConfig {
         alpn: b"h3".to_vec(),
         ..client()
     };
+    if !backend::SAYS_WHY {
+        other.timeout = Duration::from_secs(1);
+    }
     let error = dial(server.addr(), other).await.unwrap_err();
-    assert!(matches!(error, DialError::Tls { .. }), "{error}");
+    let is_said = matches!(error, DialError::Tls { .. });
+    assert_eq!(is_said, backend::SAYS_WHY, "{error}");
     server.pair(client()).await.works().await;
 }
 
@@ -58,7 +64,8 @@ async fn a_client_with_a_ca_checks_chain_and_name() {
     ] {
         let error = dial(server.addr(), wrong).await.unwrap_err();
         assert!(matches!(error, DialError::Tls { .. }), "{error}");
-        assert!(error.to_string().contains("certificate"), "{error}");
+        let is_said = error.to_string().contains("certificate");
+        assert!(is_said || !backend::SAYS_WHY, "{error}");
     }
 }
 
@@ -77,7 +84,8 @@ async fn a_pinned_key_is_checked() {
     server.pair(pinning(pin)).await.works().await;
     let other = server_tls(self_signed().unwrap()).fingerprint();
     let error = dial(server.addr(), pinning(other)).await.unwrap_err();
-    assert!(error.to_string().contains("pinned"), "{error}");
+    assert!(matches!(error, DialError::Tls { .. }), "{error}");
+    assert_eq!(error.to_string().contains("pinned"), backend::SAYS_WHY);
 }
 
 #[tokio::test]
@@ -103,7 +111,7 @@ async fn a_server_with_a_ca_takes_only_clients_it_vouches_for() {
         let reason = closed(&carrier).await;
         assert!(matches!(reason, CarrierError::Lost(_)), "{reason:?}");
     }
-    let none = timeout(std::time::Duration::ZERO, server.listener.accept()).await;
+    let none = timeout(Duration::ZERO, server.listener.accept()).await;
     assert!(none.is_err(), "none of them was let in");
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 pub use transports::quic::{QuicBackend, QuicCongestion};
 pub use transports::tcp::TcpCongestion;
 
-use transports::quic::Congestion;
 use transports::tcp::{DEFAULT_NOTSENT_LOWAT, Sending};
 
 use super::Bandwidth;
@@ -35,14 +34,6 @@ impl Default for QuicConfig {
             congestion: QuicCongestion::default(),
             backend: QuicBackend::default(),
         }
-    }
-}
-
-impl QuicConfig {
-    /// What decides how fast a connection sends, with the rate that none may exceed.
-    pub fn controller(&self, max_rate: Option<MaxRate>) -> Congestion {
-        let max_rate = max_rate.map(|rate| rate.bytes_per_second);
-        self.congestion.build(max_rate)
     }
 }
 

@@ -76,9 +76,16 @@ fn wrong_values_are_errors_that_name_their_place() {
 #[test]
 fn the_second_implementation_of_quic_is_refused_where_it_is_not_built_in() {
     let text = "transport.quic.backend = \"s2n\"";
-    if transports::HAS_S2N {
+    if let Some(backend) = QuicBackend::S2N {
         let quic = client(text).unwrap().config.transport.quic;
-        assert_eq!(quic.backend, QuicBackend::S2n);
+        assert_eq!(
+            (quic.backend, quic.congestion),
+            (backend, QuicCongestion::Bbr)
+        );
+        let text = format!("{text}\ntransport.quic.congestion = \"lossy\"");
+        let expected = "frps.toml:2:16: transport.quic.congestion: \"lossy\" needs \
+                        transport.quic.backend \"quinn\"; s2n-quic has \"cubic\" and \"bbr\"";
+        assert_eq!(server_errors(&text), [expected]);
         return;
     }
     let expected = "frps.toml:1:16: transport.quic.backend: this program was built without \

@@ -22,23 +22,29 @@ impl Context<'_> {
                 self.error(key, format!("{key}: {max_streams} must be positive"));
                 1
             }),
-            congestion: self.quic_congestion(&raw.congestion),
+            congestion: self.quic_congestion(raw),
             backend: self.quic_backend(&raw.backend),
         }
     }
 
-    fn quic_congestion(&mut self, name: &str) -> QuicCongestion {
-        match name {
+    fn quic_congestion(&mut self, raw: &RawQuic) -> QuicCongestion {
+        let key = "transport.quic.congestion";
+        let is_s2n = raw.backend == "s2n";
+        match raw.congestion.as_str() {
+            "" if is_s2n => QuicCongestion::Bbr,
             "" => QuicCongestion::default(),
+            "lossy" if is_s2n => {
+                let message = "\"lossy\" needs transport.quic.backend \"quinn\"; s2n-quic has \
+                               \"cubic\" and \"bbr\"";
+                self.error(key, message);
+                QuicCongestion::Bbr
+            }
             "lossy" => QuicCongestion::Lossy,
             "cubic" => QuicCongestion::Cubic,
             "bbr" => QuicCongestion::Bbr,
             _ => {
-                let key = "transport.quic.congestion";
-                self.error(
-                    key,
-                    format!("invalid {key}, optional values are [lossy cubic bbr]"),
-                );
+                let values = "[lossy cubic bbr]";
+                self.error(key, format!("invalid {key}, optional values are {values}"));
                 QuicCongestion::default()
             }
         }
@@ -48,18 +54,15 @@ impl Context<'_> {
         let key = "transport.quic.backend";
         match name {
             "" | "quinn" => QuicBackend::Quinn,
-            "s2n" if transports::HAS_S2N => QuicBackend::S2n,
-            "s2n" => {
+            "s2n" => QuicBackend::S2N.unwrap_or_else(|| {
                 let message = "this program was built without s2n-quic: build it with \
                                `--features s2n`, or leave the key out";
                 self.error(key, message);
                 QuicBackend::Quinn
-            }
+            }),
             _ => {
-                self.error(
-                    key,
-                    format!("invalid {key}, optional values are [quinn s2n]"),
-                );
+                let values = "[quinn s2n]";
+                self.error(key, format!("invalid {key}, optional values are {values}"));
                 QuicBackend::Quinn
             }
         }
