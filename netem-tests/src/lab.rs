@@ -19,7 +19,8 @@
 //! ([`Lab::change_far_address`]) or a router in front of it ([`Lab::start_nat`]).
 //!
 //! Both networks are namespaces without a name: what happens in them reaches nobody else, any
-//! number of labs run side by side, and the kernel removes them with the last process inside. Their
+//! number of labs run side by side, and the kernel removes them with the last process inside. Those
+//! end with their lab, or before the next one when the lab's own process was killed. Their
 //! addresses (198.18.0.0/15, set apart for measurements between devices) exist nowhere else.
 //!
 //! A lab needs root. [`Lab::available`] says what is missing, and [`Lab::is_available_for`] says it
@@ -50,6 +51,7 @@ mod counters;
 mod direction;
 mod fault;
 pub mod gauge;
+mod leftovers;
 mod nat;
 mod netem;
 mod one_way;
@@ -122,6 +124,7 @@ impl Lab {
 
     /// Opens a lab whose link is made by `back_end`. Netem follows no seed.
     pub fn start_on(back_end: BackEnd, name: &str, profile: &Profile, seed: u64) -> Result<Self> {
+        leftovers::end_all();
         let network = Network::next();
         let near = Place::new(&format!("{name}, near"), network.host(NEAR_HOST))?;
         let far = Place::new(&format!("{name}, far"), network.host(FAR_HOST))?;

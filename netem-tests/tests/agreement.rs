@@ -9,6 +9,7 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -141,6 +142,9 @@ impl Measured {
 /// What disturbs a measurement, chance or other programs, can do so several times, but it does not
 /// make a wrong link right: one good round of [`N_ROUNDS`] is enough.
 fn compare(what: &str, measure: impl Fn(BackEnd) -> Measured) {
+    // One at a time, or they disturb each other.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let back_ends = back_ends(what);
     let mut problem = None;
     for _ in 0..N_ROUNDS {

