@@ -113,7 +113,9 @@ impl fmt::Display for Link {
 }
 
 /// Makes a test of `$check` (a function that takes a [`Link`]) on each of the links: all that TCP
-/// has, and of the other transports what differs below the messages.
+/// has, and of the other transports what differs below the messages. KCP without multiplexing is
+/// not among them: frp's server takes the last acknowledgement of a connection that it has closed
+/// for a new one, and accepts nobody else for ten seconds, whoever the client is.
 #[macro_export]
 macro_rules! on_every_link {
     ($check:path) => {
@@ -138,8 +140,6 @@ macro_rules! on_every_link {
             kcp_with_wire_v1:                        V1 Default On  Kcp,
             kcp_with_wire_v2:                        V2 Default On  Kcp,
             kcp_without_tls:                         V1 Off     On  Kcp,
-            kcp_without_tls_unmultiplexed:           V2 Off     Off Kcp,
-            kcp_with_mutual_tls_unmultiplexed:       V1 Mutual  Off Kcp,
             quic_with_wire_v1:                       V1 Default On  Quic,
             quic_with_wire_v2:                       V2 Default On  Quic,
             quic_with_mutual_tls:                    V1 Mutual  On  Quic,

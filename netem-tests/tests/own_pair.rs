@@ -12,6 +12,11 @@ mod every_proxy_type_works_over {
     }
 
     on_every_link!(carries_everything);
+
+    on_every_link! { carries_everything;
+        kcp_without_tls_unmultiplexed:     V2 Off     Off Kcp,
+        kcp_with_mutual_tls_unmultiplexed: V1 Mutual  Off Kcp,
+    }
 }
 
 /// frp's server takes no `wss` itself; ours does.

@@ -32,6 +32,11 @@ mod every_proxy_type_works_from_their_client_to_our_server_over {
     }
 
     on_every_link!(carries_everything);
+
+    on_every_link! { carries_everything;
+        kcp_without_tls_unmultiplexed:     V2 Off     Off Kcp,
+        kcp_with_mutual_tls_unmultiplexed: V1 Mutual  Off Kcp,
+    }
 }
 
 /// Makes a module with two tests of each scenario: theirs as the server, theirs as the client.
@@ -98,8 +103,6 @@ with_either_side! {
     a_visitor_reaches_the_proxy_of_another_client_in_wire_v2:
         |sides| scenario::visitor_reaches_the_proxy_of_another_client(sides, WIRE_V2);
     a_terminated_client_leaves_nothing: scenario::terminated_client_leaves_nothing;
-    a_terminated_client_takes_its_leave_over_kcp:
-        |sides| scenario::terminated_client_takes_its_leave(sides, Link::KCP);
     a_terminated_client_takes_its_leave_over_quic:
         |sides| scenario::terminated_client_takes_its_leave(sides, Link::QUIC);
     a_visitor_reaches_the_proxy_of_another_client_over_kcp:

@@ -17,12 +17,19 @@
 //! - An end sends one last segment without data, which tells our own ends that nothing follows;
 //!   frp's go on waiting, as they would without it. A session that its user has left sends what was
 //!   written for [`LINGER`] at most, then nothing is left of it.
+//! - A server that has forgotten a session answers its data with the segment that ends it. Our own
+//!   clients connect again at once, and to frp's it is one more that says nothing.
 //! - A peer that is gone is noticed by yamux, by what its host says of our packets (ICMP, on a
 //!   client's socket), or after [`KcpDialConfig::silence`] without an answer to questions about its
 //!   window, which every KCP answers.
+//!
+//! Once a carrier is told that its peer is [of our own kind](Carrier::handle_holdfast_peer), its
+//! session is run as [`Fast`] says.
 
 mod dial;
 mod endpoint;
+mod farewell;
+mod fast;
 mod io;
 mod listen;
 mod member;
@@ -32,6 +39,9 @@ mod table;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use fast::{Fast, MakeControl, MakeCopies, Start};
+pub use kcp_proto::{control, copies};
 
 use crate::half_open::HalfOpenLimits;
 use crate::mux::MuxConfig;
@@ -59,6 +69,8 @@ pub struct KcpDialConfig {
     /// A peer that has not been heard of for so long is gone. It is asked for a sign of life from
     /// half of that on.
     pub silence: Duration,
+    /// How sessions between Holdfasts are run. `None`: as those with frp.
+    pub fast: Option<Fast>,
 }
 
 impl Default for KcpDialConfig {
@@ -72,6 +84,7 @@ impl Default for KcpDialConfig {
             mux: Some(MuxConfig::default()),
             has_fec: true,
             silence: DEFAULT_SILENCE,
+            fast: None,
         }
     }
 }
@@ -96,6 +109,8 @@ pub struct KcpListenConfig {
     pub login_timeout: Duration,
     /// As with [`KcpDialConfig::silence`].
     pub silence: Duration,
+    /// As with [`KcpDialConfig::fast`].
+    pub fast: Option<Fast>,
 }
 
 impl Default for KcpListenConfig {
@@ -110,6 +125,7 @@ impl Default for KcpListenConfig {
             first_bytes_timeout: DEFAULT_FIRST_BYTES_TIMEOUT,
             login_timeout: DEFAULT_TIMEOUT,
             silence: DEFAULT_SILENCE,
+            fast: None,
         }
     }
 }

@@ -8,6 +8,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+#[path = "kcp/fixed.rs"]
+mod fixed;
 #[path = "contract/promises.rs"]
 mod promises;
 #[path = "contract/rigs.rs"]

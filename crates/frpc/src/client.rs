@@ -242,6 +242,9 @@ impl Client {
             "login to server success, get run id [{}]",
             Short(&logged_in.run_id)
         );
+        if logged_in.welcome.is_some() {
+            session.carrier().handle_holdfast_peer();
+        }
         if let Some(welcome) = &logged_in.welcome
             && !self.has_met_holdfast.swap(true, Ordering::Relaxed)
         {

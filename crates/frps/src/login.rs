@@ -128,7 +128,12 @@ async fn start(
             ..LoginResp::default()
         };
         match conn.write_within(&response.into(), WRITE_TIMEOUT).await {
-            Ok(()) => true,
+            Ok(()) => {
+                if session.login.holdfast.get().is_some() {
+                    session.link.carrier.handle_holdfast_peer();
+                }
+                true
+            }
             Err(error) => {
                 warn!("complete control login error: {error}");
                 session.end(EndCause::LoginFailed);

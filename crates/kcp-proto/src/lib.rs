@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod fec;
 pub mod fuzzing;
 mod gf;

@@ -15,6 +15,7 @@
 //! never does. kcp-go waits at it for data for ever, as it would without it.
 
 mod acks;
+mod copies;
 mod input;
 mod output;
 mod pacer;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::acks::Acks;
+use self::copies::{Lateness, Loss, Pending};
 pub use self::input::DatagramError;
 pub use self::output::Transmit;
 use self::pacer::Pacer;
@@ -39,6 +41,7 @@ use self::send_window::SendWindow;
 use self::window_probe::{Tell, WindowProbe};
 use crate::config::Config;
 use crate::control::{LossDetection, SendControl};
+use crate::copies::CopyPolicy;
 use crate::fec::{Decoder, DecoderStats, Encoder};
 use crate::segment::distance;
 
@@ -60,6 +63,10 @@ pub struct Session {
     acks: Acks,
     rtt: Rtt,
     pacer: Pacer,
+    copies: Option<Box<dyn CopyPolicy>>,
+    pending: Pending,
+    loss: Loss,
+    lateness: Lateness,
     encoder: Option<Encoder>,
     /// Made with the first packet that has a FEC header.
     decoder: Option<Box<Decoder>>,
@@ -90,8 +97,8 @@ pub enum End {
 }
 
 impl End {
-    /// What the last segment has for `frg`. kcp-go waits for what should follow the second.
-    fn frg(self) -> u8 {
+    /// Returns what the last segment has for `frg`. kcp-go waits for what should follow the second.
+    pub fn frg(self) -> u8 {
         match self {
             Self::Finished => 0,
             Self::Reset => 1,
@@ -130,6 +137,8 @@ pub struct Stats {
     pub n_resent_overtaken: u64,
     /// Data segments sent again, because no acknowledgement came in time.
     pub n_resent_timed_out: u64,
+    /// Copies of data segments, sent before it was known whether they were needed.
+    pub n_copies_sent: u64,
     /// Data segments that turned out to have arrived when they had been taken for lost.
     pub n_spurious: u64,
     /// Data segments received for the first time.
@@ -173,6 +182,10 @@ impl Session {
             acks: Acks::new(config.n_ack_repeats),
             rtt: Rtt::new(whole_micros(config.min_rto), whole_micros(config.interval)),
             pacer: Pacer::default(),
+            copies: None,
+            pending: Pending::default(),
+            loss: Loss::default(),
+            lateness: Lateness::default(),
             encoder,
             decoder: None,
             peer_window: INITIAL_PEER_WINDOW,
@@ -264,6 +277,19 @@ impl Session {
         self.control = control;
     }
 
+    /// Sets who decides about copies of data that somebody waits for. Not towards kcp-go, which
+    /// would take their acknowledgements for a sign of losses.
+    pub fn set_copies(&mut self, policy: Box<dyn CopyPolicy>) {
+        self.copies = Some(policy);
+    }
+
+    /// Sets how far apart flushes are, unless something asks for one at once.
+    pub fn set_interval(&mut self, interval: Duration) {
+        assert!(!interval.is_zero(), "flushes have a distance");
+        self.config.interval = interval;
+        self.rtt.set_interval(whole_micros(interval));
+    }
+
     /// Changes how data and acknowledgements wait, as two Holdfasts agree after login: whether
     /// writes are delayed, how many acknowledgements wait at most, and how many are repeated.
     pub fn set_delays(&mut self, is_write_delayed: bool, ack_after: usize, n_ack_repeats: usize) {
@@ -304,6 +330,7 @@ impl Session {
             (is_paced && self.has_data_to_send()).then(|| self.pacer.next_at()),
             self.window.next_deadline(),
             self.next_late(),
+            self.pending.next_at(),
             self.probe.poll_timeout(),
             self.tell.poll_timeout(),
         ];
@@ -370,6 +397,11 @@ impl Session {
     /// Returns the retransmission time-out.
     pub fn rto(&self) -> Duration {
         Duration::from_micros(self.rtt.rto())
+    }
+
+    /// Returns the share of datagrams that is lost, as far as it is known.
+    pub fn loss(&self) -> f64 {
+        self.loss.estimate()
     }
 
     /// Returns how many segments are under way.

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::KcpDialConfig;
 use super::endpoint::Endpoint;
+use super::member::Policy;
 use super::socket::UdpSocket;
 use crate::info::CarrierInfo;
 use crate::mux::Role;
@@ -76,8 +77,12 @@ async fn attempt(
         receive_window: Config::FRP_DIAL_RECEIVE_WINDOW,
         ..Config::frp(rand::random())
     };
+    let policy = Policy {
+        silence: config.silence,
+        fast: config.fast.clone(),
+    };
     session.fec = session.fec.filter(|_| config.has_fec);
-    let (endpoint, io) = Endpoint::dialled(socket, addr, session, config.silence);
+    let (endpoint, io) = Endpoint::dialled(socket, addr, session, policy);
     tokio::spawn(endpoint);
 
     let info = CarrierInfo {

@@ -19,8 +19,9 @@ use kcp_proto::Config;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use super::farewell::Farewells;
 use super::io::{Break, Calls, KcpIo, Shared};
-use super::member::{Fate, Member};
+use super::member::{Fate, Member, Policy};
 use super::socket::{Batch, UdpSocket};
 use super::table::{Lookup, Table};
 use crate::half_open::{HalfOpen, Place};
@@ -43,6 +44,7 @@ pub(super) struct Endpoint {
     blocked: Option<Batch>,
     /// The peer's host has refused a packet.
     is_refused: bool,
+    farewells: Farewells,
 }
 
 /// Where sessions come from.
@@ -57,7 +59,7 @@ pub(super) struct Doorkeeper {
     pub(super) half_open: Arc<HalfOpen>,
     /// Takes new sessions. When it is gone there are no more.
     pub(super) door: mpsc::Sender<Newcomer>,
-    pub(super) silence: Duration,
+    pub(super) policy: Policy,
     pub(super) table: Table,
 }
 
@@ -76,13 +78,13 @@ impl Endpoint {
         socket: UdpSocket,
         peer: SocketAddr,
         config: Config,
-        silence: Duration,
+        policy: Policy,
     ) -> (Self, KcpIo) {
         let mut endpoint = Self::new(socket, Side::Client);
         let now = Instant::now();
         let id = next_id(&mut endpoint.free_ids, &mut endpoint.members);
         let shared = Shared::new(id, Arc::clone(&endpoint.calls));
-        let mut member = Member::new(config, peer, None, silence, Arc::clone(&shared), now);
+        let mut member = Member::new(config, peer, None, policy, Arc::clone(&shared), now);
         enqueue(&mut member, id, &mut endpoint.queue);
         endpoint.members[id] = Some(Box::new(member));
         endpoint.n_members += 1;
@@ -109,6 +111,7 @@ impl Endpoint {
             out: Vec::new(),
             blocked: None,
             is_refused: false,
+            farewells: Farewells::default(),
         }
     }
 
@@ -128,6 +131,7 @@ impl Endpoint {
                 side,
                 calls,
                 n_members,
+                farewells,
                 ..
             } = self;
             let now = Instant::now();
@@ -137,6 +141,7 @@ impl Endpoint {
                 queue,
                 calls,
                 n_members,
+                farewells,
             };
             let received = socket.poll_receive(cx, |datagram, peer, local_ip| {
                 room.handle_datagram(side, datagram, (peer, local_ip), now);
@@ -329,6 +334,7 @@ impl Future for Endpoint {
                 }
             }
             this.called = called;
+            this.farewells.send(&this.socket);
             this.handle_timers(Instant::now());
             if this.unblock(cx) {
                 has_more |= this.serve();
@@ -365,6 +371,7 @@ struct Room<'a> {
     queue: &'a mut VecDeque<usize>,
     calls: &'a Arc<Calls>,
     n_members: &'a mut usize,
+    farewells: &'a mut Farewells,
 }
 
 impl Room<'_> {
@@ -383,6 +390,10 @@ impl Room<'_> {
                     let mut config = Config::frp(conv);
                     config.fec = config.fec.filter(|_| has_fec);
                     self.let_in(doorkeeper, config, from, now)
+                }
+                Lookup::Lost(header) => {
+                    self.farewells.add(header, from, now);
+                    None
                 }
                 Lookup::Nowhere => None,
             },
@@ -414,7 +425,7 @@ impl Room<'_> {
             config,
             clock,
             (peer, local_ip),
-            doorkeeper.silence,
+            doorkeeper.policy.clone(),
             Arc::clone(&shared),
             now,
         );

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::KcpListenConfig;
 use super::endpoint::{Doorkeeper, Endpoint, Newcomer};
 use super::io::{Calls, KcpIo, Shared};
+use super::member::Policy;
 use super::socket::{MAX_BUFFERS, UdpSocket};
 use super::table::Table;
 use crate::half_open::{HalfOpen, Place};
@@ -46,7 +47,10 @@ impl KcpListener {
             Doorkeeper {
                 half_open: HalfOpen::new(config.limits),
                 door,
-                silence: config.silence,
+                policy: Policy {
+                    silence: config.silence,
+                    fast: config.fast.clone(),
+                },
                 table: Table::default(),
             },
         );

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use kcp_proto::control::Unlimited;
 use kcp_proto::{Config, End, Session};
 
+use super::Fast;
 use super::LINGER;
 use super::io::{Break, Figures, Shared};
 
@@ -24,7 +25,8 @@ pub(super) struct Member {
     is_admitted: bool,
     /// Present until the peer has shown that its address is its own.
     credit: Option<Credit>,
-    silence: Duration,
+    policy: Policy,
+    is_holdfast: bool,
     heard_at: Instant,
     asked_at: Option<Instant>,
     /// From when on nobody has used the session any more.
@@ -36,6 +38,15 @@ pub(super) struct Member {
     pub(super) timer: Option<Instant>,
     /// It has its place in the queue of those with something to do.
     pub(super) is_queued: bool,
+}
+
+/// How the sessions of an endpoint are run.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// A peer that has not been heard of for so long is gone.
+    pub(super) silence: Duration,
+    /// What changes when the peer is a Holdfast.
+    pub(super) fast: Option<Fast>,
 }
 
 /// What may be sent to an address that anyone may have named.
@@ -60,7 +71,7 @@ impl Member {
         mut config: Config,
         clock: u32,
         (peer, local_ip): (SocketAddr, Option<IpAddr>),
-        silence: Duration,
+        policy: Policy,
         shared: Arc<Shared>,
         now: Instant,
     ) -> Self {
@@ -69,7 +80,7 @@ impl Member {
         Self {
             credit: Some(Credit::default()),
             is_admitted: false,
-            ..Self::new(config, peer, local_ip, silence, shared, now)
+            ..Self::new(config, peer, local_ip, policy, shared, now)
         }
     }
 
@@ -78,7 +89,7 @@ impl Member {
         config: Config,
         peer: SocketAddr,
         local_ip: Option<IpAddr>,
-        silence: Duration,
+        policy: Policy,
         shared: Arc<Shared>,
         now: Instant,
     ) -> Self {
@@ -90,7 +101,8 @@ impl Member {
             unsent: Bytes::new(),
             is_admitted: true,
             credit: None,
-            silence,
+            policy,
+            is_holdfast: false,
             heard_at: now,
             asked_at: None,
             left_at: None,
@@ -151,7 +163,7 @@ impl Member {
             unsent,
             ..
         } = self;
-        let (is_left, is_admitted) = shared.serve(|state| {
+        let (is_left, is_admitted, is_holdfast) = shared.serve(|state| {
             state.figures = figures;
             if state.ending == Some(End::Reset) {
                 state.outbound.clear();
@@ -184,7 +196,7 @@ impl Member {
                 session.is_settled()
             });
             is_settled = state.is_settled;
-            (state.is_left, state.is_admitted)
+            (state.is_left, state.is_admitted, state.is_holdfast)
         });
         if !unsent.is_empty() {
             // There is more than may wait here: let what can leave make room.
@@ -193,6 +205,12 @@ impl Member {
         if is_admitted && !std::mem::replace(&mut self.is_admitted, true) {
             self.credit = None;
             session.grow_windows(Config::FRP_WINDOW, Config::FRP_WINDOW);
+        }
+        if is_holdfast
+            && !std::mem::replace(&mut self.is_holdfast, true)
+            && let Some(fast) = &self.policy.fast
+        {
+            fast.apply(&mut self.session, now);
         }
         if is_left {
             self.left_at.get_or_insert(now);
@@ -254,11 +272,9 @@ impl Member {
 
     /// When the next turn is due, if nothing happens before.
     pub(super) fn next_turn(&self, now: Instant) -> Instant {
-        let life = self
-            .asked_at
-            .map_or(self.heard_at + self.silence / 2, |at| {
-                (at + self.ask_interval()).min(self.heard_at + self.silence)
-            });
+        let life = self.asked_at.map_or(self.heard_at + self.patience(), |at| {
+            (at + self.ask_interval()).min(self.heard_at + self.policy.silence)
+        });
         let linger = self.over_at();
         // Nobody can be answered yet: only the peer can change that.
         let is_mute = self.credit.is_some() && self.session.n_waiting() == 0;
@@ -277,14 +293,14 @@ impl Member {
 
     fn check_silence(&mut self, now: Instant) -> Fate {
         let silent_for = now.saturating_duration_since(self.heard_at);
-        if silent_for >= self.silence {
+        if silent_for >= self.policy.silence {
             self.break_off(Break::Silent);
             return Fate::Over;
         }
         let is_due = self
             .asked_at
             .is_none_or(|at| now >= at + self.ask_interval());
-        if silent_for >= self.silence / 2 && is_due {
+        if silent_for >= self.patience() && is_due {
             self.asked_at = Some(now);
             self.session.ask_window();
         }
@@ -293,7 +309,18 @@ impl Member {
 
     /// Some questions get lost.
     fn ask_interval(&self) -> Duration {
-        self.silence / 2 / N_QUESTIONS
+        self.policy.silence / 2 / N_QUESTIONS
+    }
+
+    /// How long the peer may be silent before it is asked. A Holdfast that has been restarted says
+    /// that it knows nothing of this session.
+    fn patience(&self) -> Duration {
+        let patience = self.policy.silence / 2;
+        if self.is_holdfast {
+            patience.min(HOLDFAST_PATIENCE)
+        } else {
+            patience
+        }
     }
 
     fn figures(&self) -> Figures {
@@ -338,6 +365,10 @@ const MAX_QUEUED: usize = 64;
 
 /// How many retransmission times a session that has ended on both sides is kept.
 const N_LAST_RTOS: u32 = 3;
+
+/// How long a Holdfast may be silent before it is asked. Both answers and questions are short: about
+/// a megabyte a day.
+const HOLDFAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a silent peer is asked for a sign of life before it is given up.
 const N_QUESTIONS: u32 = 10;

@@ -23,6 +23,8 @@ pub(super) enum Lookup {
     Member(usize),
     /// It may begin this conversation, with error correction or without.
     New { conv: u32, has_fec: bool },
+    /// To a conversation that is no more.
+    Lost(Header),
     /// Nowhere.
     Nowhere,
 }
@@ -56,6 +58,8 @@ impl Table {
                 conv: first.conv,
                 has_fec,
             }
+        } else if is_of_the_past(payload, first) {
+            Lookup::Lost(first)
         } else {
             Lookup::Nowhere
         }
@@ -84,6 +88,14 @@ fn can_begin(payload: &[u8], first: Header) -> bool {
         && first.una == 0
         && first.sn < MAX_FIRST_SN
         && first.len > 0
+        && Segments::new(payload, first.conv).all(|segment| segment.is_ok())
+}
+
+/// Whether this belongs to a conversation that has been forgotten, or was another's at this address:
+/// its sender has heard of it, and wants an answer.
+fn is_of_the_past(payload: &[u8], first: Header) -> bool {
+    first.una > 0
+        && matches!(first.cmd, Command::Push | Command::AskWindow)
         && Segments::new(payload, first.conv).all(|segment| segment.is_ok())
 }
 

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use transports::info::{Admission, CarrierInfo};
-use transports::kcp::{KcpDialConfig, KcpListenConfig, KcpTransport};
+use transports::kcp::{Fast, KcpDialConfig, KcpListenConfig, KcpTransport};
 use transports::memory::MemoryTransport;
 use transports::mux::{MuxCarrier, MuxConfig, Role};
 use transports::quic::{QuicDialConfig, QuicListenConfig, QuicTransport, Windows};
@@ -24,6 +24,8 @@ use transports::tls::{
 };
 use transports::websocket::{WebsocketDialConfig, WebsocketTransport};
 use transports::{Carrier, Endpoint, Listener, Transport, TransportKind};
+
+use crate::fixed;
 
 /// The two ends of a carrier, and what is around them.
 pub struct Ends {
@@ -362,7 +364,7 @@ async fn over_quic<D: Transport, L: Transport>(
 }
 
 pub async fn kcp_plain() -> Ends {
-    admitted(over_kcp(None, Some(kcp_mux())).await)
+    admitted(over_kcp(None, Some(kcp_mux()), None).await)
 }
 
 pub async fn kcp_tls() -> Ends {
@@ -370,16 +372,17 @@ pub async fn kcp_tls() -> Ends {
 }
 
 pub async fn kcp_tls_stranger() -> Ends {
-    over_kcp(Some(tls()), Some(kcp_mux())).await
+    over_kcp(Some(tls()), Some(kcp_mux()), None).await
 }
 
 pub async fn kcp_tls_single() -> Ends {
-    admitted(over_kcp(Some(tls()), None).await)
+    admitted(over_kcp(Some(tls()), None, None).await)
 }
 
 /// Two ends that know each other for what they are.
 pub async fn kcp_holdfast() -> Ends {
-    let ends = kcp_tls().await;
+    let fast = fixed::at_rate(50_000_000);
+    let ends = admitted(over_kcp(Some(tls()), Some(kcp_mux()), Some(fast)).await);
     ends.client.handle_holdfast_peer();
     ends.server.handle_holdfast_peer();
     ends
@@ -397,12 +400,17 @@ fn kcp_mux() -> MuxConfig {
 /// After this long without a packet a KCP carrier is given up.
 const KCP_SILENCE: Duration = Duration::from_secs(5);
 
-async fn over_kcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -> Ends {
+async fn over_kcp(
+    tls: Option<(ClientTls, ServerTls)>,
+    mux: Option<MuxConfig>,
+    fast: Option<Fast>,
+) -> Ends {
     let (client_tls, server_tls) = tls.unzip();
     let listener = KcpTransport::listener(KcpListenConfig {
         tls: server_tls,
         mux: mux.clone(),
         silence: KCP_SILENCE,
+        fast: fast.clone(),
         ..KcpListenConfig::default()
     });
     let listener = listener
@@ -414,6 +422,7 @@ async fn over_kcp(tls: Option<(ClientTls, ServerTls)>, mux: Option<MuxConfig>) -
         tls: client_tls,
         mux,
         silence: KCP_SILENCE,
+        fast,
         ..KcpDialConfig::default()
     });
     let server = Endpoint {

@@ -64,6 +64,26 @@ async fn without_tls_a_refusal_ends_the_carrier() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_restarted_ends_the_sessions_of_its_earlier_life() {
+    let server = Server::start(server()).await;
+    let path = Path::to(server.addr(), seed()).await;
+    let pair = server.pair_over(path.addr, client()).await;
+    pair.works().await;
+    // The new life has another port, to which the path leads from now on.
+    let restarted = Server::start(crate::support::server()).await;
+    path.lead_to(restarted.addr()).await;
+    pair.client
+        .open_stream()
+        .await
+        .unwrap()
+        .flush()
+        .await
+        .unwrap();
+    let reason = closed(&pair.client).await;
+    assert!(matches!(reason, CarrierError::Lost(_)), "{reason:?}");
+}
+
+#[tokio::test]
 async fn a_single_stream_without_a_sign_of_life_ends() {
     let silence = Duration::from_millis(600);
     let server = Server::start(KcpListenConfig {

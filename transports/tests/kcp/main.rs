@@ -6,6 +6,7 @@
 )]
 
 mod ends;
+mod fixed;
 mod path;
 mod strangers;
 mod support;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use transports::kcp::{KcpDialConfig, KcpListenConfig};
+
+use crate::fixed::at_rate;
 use crate::support::{Path, Server, client, plain_client, seed, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,9 +23,15 @@ async fn everything_arrives_however_much_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn between_holdfasts_everything_arrives_as_well() {
-    let server = Server::start(server()).await;
+    let fast = Some(at_rate(20_000_000));
+    let server = Server::start(KcpListenConfig {
+        fast: fast.clone(),
+        ..server()
+    })
+    .await;
     let path = Path::to(server.addr(), seed()).await;
-    let pair = server.pair_over(path.addr, client()).await;
+    let client = KcpDialConfig { fast, ..client() };
+    let pair = server.pair_over(path.addr, client).await;
     pair.carries(1_000_000).await;
     // The two ends do not change at the same moment.
     pair.client.handle_holdfast_peer();

@@ -187,6 +187,7 @@ pub fn seed() -> u64 {
 pub struct Path {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
+    far: Arc<UdpSocket>,
     forwarding: AbortHandle,
 }
 
@@ -212,6 +213,7 @@ impl Path {
         let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         far.connect(server).await.unwrap();
+        let far = Arc::new(far);
         let addr = near.local_addr().unwrap();
         let shared = Arc::new(Shared {
             loss_pct: AtomicU64::new(0),
@@ -220,10 +222,11 @@ impl Path {
             n_from_server: AtomicU64::new(0),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
         });
-        let forwarding = tokio::spawn(forward(near, far, Arc::clone(&shared)));
+        let forwarding = tokio::spawn(forward(near, Arc::clone(&far), Arc::clone(&shared)));
         Self {
             addr,
             shared,
+            far,
             forwarding: forwarding.abort_handle(),
         }
     }
@@ -245,6 +248,11 @@ impl Path {
         self.shared.n_from_server.load(Ordering::Relaxed)
     }
 
+    /// From here on the path leads to another server, which sees the same client.
+    pub async fn lead_to(&self, server: SocketAddr) {
+        self.far.connect(server).await.unwrap();
+    }
+
     pub fn cut(&self) {
         self.forwarding.abort();
     }
@@ -256,7 +264,7 @@ impl Drop for Path {
     }
 }
 
-async fn forward(near: UdpSocket, far: UdpSocket, shared: Arc<Shared>) {
+async fn forward(near: UdpSocket, far: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut client = None;
     let (mut up, mut down) = ([0; 2048], [0; 2048]);
     loop {

@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 /// above are not acknowledged, and sent again. Several datagrams of empty segments.
 const MAX_WAITING: usize = 4096;
 
+/// Acknowledgements that are repeated although `una` says the same.
+const N_RECENT: usize = 3;
+
 /// An acknowledgement: the number of a segment and the clock in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ack {
@@ -17,8 +20,10 @@ pub(super) struct Ack {
 #[derive(Debug)]
 pub(super) struct Acks {
     waiting: VecDeque<Ack>,
-    /// Those sent last of segments beyond a gap, to be sent once more.
+    /// Those sent last, to be sent once more.
     sent: VecDeque<Ack>,
+    /// Whether some were left out lately: then there are many, and one more or less is no matter.
+    has_dropped: bool,
     n_repeats: usize,
 }
 
@@ -27,6 +32,7 @@ impl Acks {
         Self {
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
+            has_dropped: false,
             n_repeats,
         }
     }
@@ -38,27 +44,38 @@ impl Acks {
     }
 
     /// Takes the next one to send. One that `una` covers is left out, unless it is the last: the
-    /// peer takes its round-trip time from that.
+    /// peer takes its round-trip time from that. With repeats a few are sent all the same: by them
+    /// the peer knows which copies have arrived.
     pub(super) fn pop(&mut self, una: u32) -> Option<Ack> {
         loop {
             let ack = self.waiting.pop_front()?;
-            let is_beyond = is_beyond(ack, una);
-            if is_beyond && self.n_repeats > 0 {
+            let n_kept = if self.n_repeats > 0 { N_RECENT } else { 0 };
+            if !is_beyond(ack, una) && self.waiting.len() > n_kept {
+                self.has_dropped = true;
+                continue;
+            }
+            if self.n_repeats > 0 {
                 if self.sent.len() == self.n_repeats {
                     self.sent.pop_front();
                 }
                 self.sent.push_back(ack);
             }
-            if is_beyond || self.waiting.is_empty() {
-                return Some(ack);
-            }
+            return Some(ack);
         }
     }
 
-    /// Returns those sent before that `una` does not cover, the newest first.
-    pub(super) fn repeats(&mut self, una: u32) -> impl Iterator<Item = Ack> {
-        self.sent.retain(|&ack| is_beyond(ack, una));
-        self.sent.iter().rev().copied()
+    /// Returns those sent before that are worth being sent again, the newest first, without the
+    /// `n_written` that have just been sent: those that `una` does not cover, and while there are
+    /// few the last of the others. By these the peer knows how much is lost on the way to here.
+    pub(super) fn repeats(&mut self, una: u32, n_written: usize) -> impl Iterator<Item = Ack> {
+        let n_recent = if std::mem::take(&mut self.has_dropped) {
+            0
+        } else {
+            N_RECENT
+        };
+        let sent = self.sent.iter().rev().copied().enumerate().skip(n_written);
+        sent.filter(move |&(i, ack)| i < n_written + n_recent || is_beyond(ack, una))
+            .map(|(_, ack)| ack)
     }
 
     pub(super) fn set_repeats(&mut self, n_repeats: usize) {
@@ -107,12 +124,25 @@ mod tests {
     fn acknowledgements_beyond_a_gap_are_repeated_while_the_gap_is_there() {
         let mut acks = acks(2, [5, 6, 7]);
         assert_eq!(drain(&mut acks, 4), [5, 6, 7]);
-        assert_eq!(
-            acks.repeats(4).map(|ack| ack.sn).collect::<Vec<_>>(),
-            [7, 6]
-        );
-        assert_eq!(acks.repeats(7).map(|ack| ack.sn).collect::<Vec<_>>(), [7]);
-        assert_eq!(acks.repeats(8).count(), 0);
+        let repeats = |acks: &mut Acks, una, n_written| -> Vec<u32> {
+            acks.has_dropped = true;
+            acks.repeats(una, n_written).map(|ack| ack.sn).collect()
+        };
+        assert_eq!(repeats(&mut acks, 4, 0), [7, 6]);
+        assert_eq!(repeats(&mut acks, 7, 0), [7]);
+        assert_eq!(repeats(&mut acks, 4, 1), [6]);
+        assert_eq!(repeats(&mut acks, 8, 0), [0; 0]);
+    }
+
+    #[test]
+    fn while_there_are_few_the_last_are_repeated_although_they_are_covered() {
+        let mut acks = acks(9, []);
+        for sn in 0..6 {
+            acks.push(Ack { sn, ts: 0 });
+            assert_eq!(acks.pop(sn + 1).map(|ack| ack.sn), Some(sn));
+        }
+        let repeats: Vec<_> = acks.repeats(6, 1).map(|ack| ack.sn).collect();
+        assert_eq!(repeats, [4, 3, 2]);
     }
 
     #[test]

@@ -150,10 +150,21 @@ impl Session {
     /// what it answers was sent, if that is known.
     fn handle_ack(&mut self, header: Header, now: Instant) -> Option<Option<Micros>> {
         let at = self.micros(now);
+        self.loss.handle_ack(header.sn, header.ts);
         let acked = self
             .window
             .handle_ack(header.sn, header.ts, at, self.ts(at))?;
-        self.stats.n_spurious += u64::from(acked.is_spurious);
+        if acked.is_spurious {
+            self.stats.n_spurious += 1;
+            let late = acked.answered_at.map_or(0, |answered_at| {
+                at.saturating_sub(answered_at)
+                    .saturating_sub(self.rtt.smoothed().unwrap_or(0))
+            });
+            self.lateness.handle_spurious(late);
+        } else {
+            self.lateness.handle_ack();
+            self.loss.handle_bulk(false);
+        }
         self.control
             .on_acked(now, acked.transmission.acked(acked.is_exact, self.began_at));
         Some(acked.answered_at)
@@ -164,9 +175,11 @@ impl Session {
             window,
             control,
             began_at,
+            loss,
             ..
         } = self;
         window.handle_una(una, |transmission| {
+            loss.handle_bulk(false);
             control.on_acked(now, transmission.acked(false, *began_at));
         })
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::send_window::Sending;
 use super::{End, Micros, Session, whole_micros};
 use crate::control::{LossCause, LossDetection, SentSegment};
+use crate::copies::Piece;
 use crate::fec::DATA_HEADER_LEN;
 use crate::segment::{Command, Header};
 
@@ -115,15 +116,25 @@ impl Session {
                 control,
                 stats,
                 began_at,
+                loss,
                 ..
             } = self;
             window.detect_late(n_reordered, patience, at, |transmission| {
                 stats.n_resent_overtaken += 1;
+                loss.handle_bulk(true);
                 control.on_lost(now, transmission.lost(LossCause::Overtaken, *began_at));
             });
             self.flush.is_open |= self.window.has_lost();
         }
         self.flush.is_open |= self.control.pacing_rate().is_some();
+        if !self.pending.is_empty() {
+            let Self {
+                pending, window, ..
+            } = self;
+            pending.retain(|sn| window.is_in_flight(sn));
+        }
+        self.loss
+            .settle(self.rtt.rto() + self.patience(Duration::ZERO), at);
     }
 
     fn begin_flush(&mut self, now: Instant) {
@@ -176,6 +187,7 @@ impl Session {
             self.write_window_commands(out, end, blank);
             self.write_data(out, end, blank, now);
         }
+        self.write_copies(out, end, blank, now);
     }
 
     fn write_acks(&mut self, out: &mut Vec<u8>, end: usize, blank: Header) {
@@ -201,7 +213,7 @@ impl Session {
         }
         // Those just written are the newest that were sent: passed over.
         let n_written = (out.len() - start) / Header::LEN;
-        for ack in self.acks.repeats(blank.una).skip(n_written) {
+        for ack in self.acks.repeats(blank.una, n_written) {
             if !has_room(out) {
                 break;
             }
@@ -291,6 +303,7 @@ impl Session {
             };
             out[header_start..header_start + Header::LEN].copy_from_slice(&header.encode());
             self.tell.handle_sent(blank.wnd);
+            self.plan_copies(sn, sending.ts, out.len() - header_start, now);
             self.control.on_sent(
                 now,
                 SentSegment {
@@ -300,6 +313,61 @@ impl Session {
                     n_in_flight: self.window.n_in_flight(),
                 },
             );
+        }
+    }
+
+    /// Plans copies of a segment that has just been sent, if somebody waits for it: there is nothing
+    /// else to send, and little under way.
+    fn plan_copies(&mut self, sn: u32, ts: u32, n_bytes: usize, now: Instant) {
+        let is_awaited = self.queue.is_empty()
+            && !self.window.has_lost()
+            && self.window.n_in_flight() <= MAX_AWAITED_SEGMENTS;
+        let at = self.micros(now);
+        let (Some(policy), Some(srtt), true) = (&mut self.copies, self.rtt.smoothed(), is_awaited)
+        else {
+            return;
+        };
+        let copies = policy.copies(
+            now,
+            Piece {
+                n_bytes: u32::try_from(n_bytes).unwrap_or(u32::MAX),
+                loss: self.loss.estimate(),
+                srtt: Duration::from_micros(srtt),
+                rate: self.control.pacing_rate(),
+            },
+        );
+        self.loss.handle_sent(sn, ts, at);
+        self.pending.plan(sn, copies, at);
+    }
+
+    /// Appends the copies that are due. They are as they were but for the clock, by which their
+    /// acknowledgements are told apart.
+    fn write_copies(&mut self, out: &mut Vec<u8>, end: usize, blank: Header, now: Instant) {
+        let at = self.micros(now);
+        while let Some(sn) = self.pending.peek(at) {
+            let ts = self.ts(at);
+            let end_frg = self.ending.filter(|_| self.own_end == Some(sn));
+            let Some(data) = self.window.copy(sn, ts) else {
+                self.pending.retain(|other| other != sn);
+                continue;
+            };
+            if out.len() + Header::LEN + data.len() > end {
+                return;
+            }
+            let header = Header {
+                cmd: Command::Push,
+                frg: end_frg.map_or(0, End::frg),
+                ts,
+                sn,
+                len: u32::try_from(data.len()).unwrap_or(u32::MAX),
+                ..blank
+            };
+            out.extend(header.encode());
+            out.extend_from_slice(data);
+            self.tell.handle_sent(blank.wnd);
+            self.pending.take(sn, at);
+            self.loss.handle_sent(sn, ts, at);
+            self.stats.n_copies_sent += 1;
         }
     }
 
@@ -331,6 +399,10 @@ impl Session {
     fn patience(&self, reorder_time: Duration) -> Micros {
         self.rtt
             .for_detection()
-            .saturating_add(whole_micros(reorder_time))
+            .saturating_add(whole_micros(reorder_time).max(self.lateness.extra()))
     }
 }
+
+/// Segments under way up to which somebody waits for each of them. A few messages; beyond it the
+/// ones behind tell of a loss.
+const MAX_AWAITED_SEGMENTS: u32 = 8;

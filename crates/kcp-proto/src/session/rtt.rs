@@ -61,6 +61,10 @@ impl Rtt {
         self.rto = rto.clamp(self.min_rto, MAX_RTO);
     }
 
+    pub(super) fn set_interval(&mut self, interval: Micros) {
+        self.interval = interval;
+    }
+
     pub(super) fn smoothed(&self) -> Option<Micros> {
         self.smoothed
     }

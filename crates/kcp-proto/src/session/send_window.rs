@@ -57,6 +57,8 @@ struct Slot {
     /// The clock in the first and in the latest transmission.
     first_ts: u32,
     ts: u32,
+    /// The clock in the latest copy, or in the latest transmission.
+    copy_ts: u32,
     sent_at: Micros,
     transmission: u64,
     rto: Micros,
@@ -182,6 +184,16 @@ impl SendWindow {
         None
     }
 
+    /// Returns the data of a segment under way, of which a copy is sent with the clock `ts`.
+    pub(super) fn copy(&mut self, sn: u32, ts: u32) -> Option<&Bytes> {
+        if !self.is_in_flight(sn) {
+            return None;
+        }
+        let slot = self.slot_mut(sn);
+        slot.copy_ts = ts;
+        Some(&slot.data)
+    }
+
     /// Takes the acknowledgement of `sn` by the clock `ts`. `None` when nothing comes of it.
     pub(super) fn handle_ack(
         &mut self,
@@ -196,7 +208,8 @@ impl SendWindow {
         let slot = self.slot(sn);
         let transmission = slot.transmission();
         let is_exact = slot.ts == ts;
-        let is_of_segment = distance(ts, slot.first_ts) >= 0 && distance(slot.ts, ts) >= 0;
+        let is_of_segment = distance(ts, slot.first_ts) >= 0 && distance(slot.copy_ts, ts) >= 0;
+        let is_earlier = is_of_segment && distance(slot.ts, ts) > 0;
         let answered_at = if is_exact {
             Some(slot.sent_at)
         } else if is_of_segment {
@@ -205,7 +218,7 @@ impl SendWindow {
         } else {
             None
         };
-        let is_spurious = slot.state == State::Lost || (!is_exact && is_of_segment);
+        let is_spurious = slot.state == State::Lost || is_earlier;
         if is_exact {
             self.note_acked(transmission.number);
         }
@@ -285,6 +298,11 @@ impl SendWindow {
             self.lose(sn);
         }
         self.next_deadline = next_deadline;
+    }
+
+    /// Whether a segment has been sent and neither been acknowledged nor been taken for lost.
+    pub(super) fn is_in_flight(&self, sn: u32) -> bool {
+        self.contains(sn) && self.slot(sn).state == State::InFlight
     }
 
     /// The first segment that the peer may not have.
@@ -389,6 +407,7 @@ impl SendWindow {
         let slot = self.slot_mut(sn);
         slot.state = State::InFlight;
         slot.ts = sending.ts;
+        slot.copy_ts = sending.ts;
         slot.sent_at = sending.now;
         slot.rto = sending.rto;
         slot.is_app_limited = sending.is_app_limited;
@@ -500,6 +519,7 @@ impl Default for Slot {
             is_app_limited: false,
             first_ts: 0,
             ts: 0,
+            copy_ts: 0,
             sent_at: 0,
             transmission: 0,
             rto: 0,

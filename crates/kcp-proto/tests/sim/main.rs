@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod copies;
 mod link;
 mod pair;
 
