@@ -36,6 +36,9 @@ pub struct Acked {
     pub bytes: u64,
     /// Whether there was nothing more to send.
     pub is_app_limited: bool,
+    /// Whether it is certain that it is this packet that arrived just in time to be acknowledged
+    /// now. Otherwise nothing is concluded from the time it took.
+    pub is_exact: bool,
 }
 
 /// Packets that are taken for lost.
@@ -88,6 +91,8 @@ pub struct Snapshot {
     pub base_rtt: Duration,
     /// The mean time in queues in the last round trip.
     pub queue: Duration,
+    /// How much round trips differ from their mean, on the average.
+    pub jitter: Duration,
     /// Bytes that may be under way.
     pub window: u64,
 }
@@ -189,14 +194,17 @@ impl Controller {
 
     /// Hears that a packet has arrived.
     pub fn on_acked(&mut self, now: Instant, acked: Acked) {
-        let Acked { sent_at, bytes, .. } = acked;
+        let (sent_at, bytes) = (acked.sent_at, acked.bytes);
         self.heard_at = now;
         self.n_timeouts = 0;
         self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.sampler.on_acked(sent_at, bytes, acked.is_app_limited);
-        self.round.on_acked(now, sent_at, bytes);
+        self.sampler.on_acked(acked);
+        self.round.on_acked(now, acked);
         if let Some(low) = &mut self.low {
-            low.on_acked(now, sent_at, bytes);
+            low.on_acked(now, acked);
+        }
+        if acked.is_exact {
+            self.delay.on_acked(seconds_between(sent_at, now));
         }
         if !acked.is_app_limited {
             self.grow_in_startup(bytes);
@@ -236,17 +244,18 @@ impl Controller {
         if let Some(sample) = self.sampler.on_acks_end(now) {
             self.round.on_sample(&sample);
             self.delay.on_sample(sample.rtt);
-            if let Some(startup) = &mut self.startup {
+            if let Some(startup) = &mut self.startup
+                && !sample.is_app_limited
+            {
                 startup.on_rtt(sample.rtt);
             }
         }
         self.round.is_low |= self.low.is_some();
         self.advance_low(now);
-        let is_over = self.round.is_over(now, self.delay.mean);
-        if is_over {
+        if self.round.is_over(now, self.delay.mean) {
             self.end_round(now);
         }
-        self.leave_startup(now, is_over);
+        self.leave_startup(now);
         self.fit_window();
     }
 
@@ -303,6 +312,7 @@ impl Controller {
             is_policed: self.loss.is_policed,
             base_rtt: Duration::from_secs_f64(base.unwrap_or(0.0)),
             queue: Duration::from_secs_f64(self.delay.queue()),
+            jitter: Duration::from_secs_f64(self.delay.jitter),
             window: self.window(),
         }
     }
@@ -351,7 +361,11 @@ impl Controller {
             let rate = round.mean_rates(now).resolved;
             finding = self.loss.on_round(tally, rate, self.waits());
         }
-        if self.startup.is_some() {
+        if let Some(startup) = &mut self.startup {
+            // A few words before the first transfer tell nothing about the rate.
+            if !is_app_limited {
+                startup.on_round(self.filter.max(ROUNDS_KEPT).delivered);
+            }
             return;
         }
         if finding == Finding::Overflow && self.rival.is_none() {
@@ -496,15 +510,11 @@ impl Controller {
         }
     }
 
-    fn leave_startup(&mut self, now: Instant, is_round_over: bool) {
-        let highest = self.filter.max(ROUNDS_KEPT).delivered;
+    fn leave_startup(&mut self, now: Instant) {
         let lowest_rtt = self.delay.base();
-        let Some(startup) = &mut self.startup else {
+        let Some(startup) = &self.startup else {
             return;
         };
-        if is_round_over {
-            startup.on_round(highest);
-        }
         if !startup.is_late(lowest_rtt) && startup.n_flat_rounds < MAX_FLAT_ROUNDS {
             return;
         }

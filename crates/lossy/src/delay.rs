@@ -17,6 +17,8 @@ pub(crate) struct Delay {
     measured: VecDeque<(Instant, f64)>,
     /// The mean of the last round.
     pub(crate) mean: f64,
+    /// The mean difference of single round trips from the last round's mean.
+    pub(crate) jitter: f64,
     n_high: u32,
     /// Whether somebody else keeps the queue filled.
     pub(crate) is_crowded: bool,
@@ -28,6 +30,7 @@ impl Delay {
             lowest: f64::INFINITY,
             measured: VecDeque::new(),
             mean: 0.0,
+            jitter: 0.0,
             n_high: 0,
             is_crowded: false,
         }
@@ -35,6 +38,13 @@ impl Delay {
 
     pub(crate) fn on_sample(&mut self, rtt: f64) {
         self.lowest = self.lowest.min(rtt);
+    }
+
+    /// Takes note of a single round trip.
+    pub(crate) fn on_acked(&mut self, rtt: f64) {
+        if self.mean > 0.0 {
+            self.jitter += JITTER_WEIGHT * ((rtt - self.mean).abs() - self.jitter);
+        }
     }
 
     /// Takes note of the mean round trip while our own queue was empty, but for `slack`.
@@ -107,6 +117,9 @@ impl Delay {
         }
     }
 }
+
+/// How fast a change of the jitter is followed, for each packet.
+const JITTER_WEIGHT: f64 = 1.0 / 64.0;
 
 /// Measurements that are kept, a minute's worth and more. The lowest of them counts: in that time
 /// even a queue that others keep filled has been low.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::Acked;
 use crate::loss::Tally;
 use crate::rates::{count, seconds_between};
 
@@ -22,6 +23,7 @@ pub(crate) struct Low {
     sent: u64,
     acked: u64,
     lost: u64,
+    timed: u64,
     sojourn: f64,
     quickest: f64,
     newest_acked: Option<Instant>,
@@ -54,6 +56,7 @@ impl Low {
             sent: 0,
             acked: 0,
             lost: 0,
+            timed: 0,
             sojourn: 0.0,
             quickest: f64::INFINITY,
             newest_acked: None,
@@ -71,12 +74,16 @@ impl Low {
         }
     }
 
-    pub(crate) fn on_acked(&mut self, now: Instant, sent_at: Instant, bytes: u64) {
-        self.newest_acked = self.newest_acked.max(Some(sent_at));
-        if self.covers(sent_at) {
-            self.acked += bytes;
-            let sojourn = seconds_between(sent_at, now);
-            self.sojourn += sojourn * count(bytes);
+    pub(crate) fn on_acked(&mut self, now: Instant, acked: Acked) {
+        self.newest_acked = self.newest_acked.max(Some(acked.sent_at));
+        if !self.covers(acked.sent_at) {
+            return;
+        }
+        self.acked += acked.bytes;
+        if acked.is_exact {
+            let sojourn = seconds_between(acked.sent_at, now);
+            self.timed += acked.bytes;
+            self.sojourn += sojourn * count(acked.bytes);
             self.quickest = self.quickest.min(sojourn);
         }
     }
@@ -120,8 +127,8 @@ impl Low {
 
     /// Of a few packets the quickest tells the round trip: they have waited for each other.
     pub(crate) fn seen(&self, mtu: f64) -> Seen {
-        let rtt = match count(self.acked) / mtu {
-            n if n >= MEAN_PACKETS => Some(self.sojourn / count(self.acked)),
+        let rtt = match count(self.timed) / mtu {
+            n if n >= MEAN_PACKETS => Some(self.sojourn / count(self.timed)),
             _ => self.quickest.is_finite().then_some(self.quickest),
         };
         Seen {

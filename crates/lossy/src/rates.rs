@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::Acked;
+
 /// Measures the rate over the flight of each newest acknowledged packet, after
 /// draft-cheng-iccrg-delivery-rate-estimation: the same bytes over the longer one of the time in
 /// which they were sent and the time in which they were acknowledged.
@@ -88,13 +90,14 @@ impl Sampler {
         });
     }
 
-    pub(crate) fn on_acked(&mut self, sent_at: Instant, bytes: u64, is_app_limited: bool) {
-        self.resolved += bytes;
-        self.delivered += bytes;
-        if self.newest.is_none_or(|newest| newest.sent_at <= sent_at) {
+    pub(crate) fn on_acked(&mut self, acked: Acked) {
+        self.resolved += acked.bytes;
+        self.delivered += acked.bytes;
+        let is_newest = |newest: Newest| newest.sent_at <= acked.sent_at;
+        if acked.is_exact && self.newest.is_none_or(is_newest) {
             self.newest = Some(Newest {
-                sent_at,
-                is_app_limited,
+                sent_at: acked.sent_at,
+                is_app_limited: acked.is_app_limited,
             });
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::Acked;
 use crate::rates::{Rates, Sample, count, seconds_between};
 
 /// A round begins when the one before has ended, and ends when something that was sent in it has
@@ -11,7 +12,9 @@ pub(crate) struct Round {
     pub(crate) began_at: Instant,
     pub(crate) acked: u64,
     pub(crate) lost: u64,
-    /// Round trips of what was acknowledged, weighted by bytes.
+    /// Acknowledged bytes whose round trip is known.
+    timed: u64,
+    /// Their round trips, weighted by bytes.
     sojourn: f64,
     /// The same of what was lost, until it was taken for lost.
     lost_sojourn: f64,
@@ -29,6 +32,7 @@ impl Round {
             began_at: now,
             acked: 0,
             lost: 0,
+            timed: 0,
             sojourn: 0.0,
             lost_sojourn: 0.0,
             rates: Rates::default(),
@@ -39,10 +43,13 @@ impl Round {
         }
     }
 
-    pub(crate) fn on_acked(&mut self, now: Instant, sent_at: Instant, bytes: u64) {
-        self.acked += bytes;
-        self.sojourn += seconds_between(sent_at, now) * count(bytes);
-        self.newest_acked = self.newest_acked.max(Some(sent_at));
+    pub(crate) fn on_acked(&mut self, now: Instant, acked: Acked) {
+        self.acked += acked.bytes;
+        self.newest_acked = self.newest_acked.max(Some(acked.sent_at));
+        if acked.is_exact {
+            self.timed += acked.bytes;
+            self.sojourn += seconds_between(acked.sent_at, now) * count(acked.bytes);
+        }
     }
 
     pub(crate) fn on_lost(&mut self, now: Instant, sent_at: Instant, bytes: u64) {
@@ -74,7 +81,7 @@ impl Round {
 
     /// The mean round trip of all that was acknowledged, and not only of what came in order.
     pub(crate) fn mean_rtt(&self) -> Option<f64> {
-        (self.acked > 0).then(|| self.sojourn / count(self.acked))
+        (self.timed > 0).then(|| self.sojourn / count(self.timed))
     }
 
     /// How long lost packets were under way until they were taken for lost.

@@ -21,6 +21,8 @@ pub enum Load {
     Bulk,
     /// Bytes per second.
     Limited(f64),
+    /// A packet every 25 ms for so many seconds, and then bulk.
+    Talk(f64),
     /// Bulk for so many seconds, nothing for so many.
     OnOff(f64, f64),
 }
@@ -125,6 +127,8 @@ impl Flow {
         match self.load {
             Load::Bulk => 0.0,
             Load::Limited(rate) => ((self.n_sent + 1) as f64 * MTU / rate - time).max(0.0),
+            Load::Talk(until) if time >= until => 0.0,
+            Load::Talk(_) => (self.n_sent as f64 * 0.025 - time).max(0.0),
             Load::OnOff(on, off) => {
                 let phase = time.rem_euclid(on + off);
                 if phase < on { 0.0 } else { on + off - phase }
@@ -261,6 +265,7 @@ impl Flow {
                 sent_at: self.start + Duration::from_secs_f64(sent_at),
                 bytes: MTU as u64,
                 is_app_limited: self.is_app_limited,
+                is_exact: true,
             };
             match &mut self.control {
                 Control::Lossy(controller) => controller.on_acked(at, acked),

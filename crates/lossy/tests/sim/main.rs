@@ -18,7 +18,7 @@ mod link;
 mod rival;
 mod world;
 
-use crate::flow::Load::{Bulk, Limited, OnOff};
+use crate::flow::Load::{Bulk, Limited, OnOff, Talk};
 use crate::flow::MTU;
 use crate::link::{LossModel, Profile};
 use crate::world::World;
@@ -130,6 +130,18 @@ fn a_start_takes_ten_round_trips_and_hardly_overflows() {
             world.overflow() < 0.06,
             "{name}: {:.3} overflowed",
             world.overflow()
+        );
+    }
+}
+
+#[test]
+fn a_start_is_as_quick_after_a_few_words() {
+    for link in [plain(), plain().loss_pct(10.0), far()] {
+        let world = World::new(link, 1).ours(Talk(3.0), 0.0).run(8.0);
+        let reached = world.reaches(0, 0.85 * link.goodput(), 3.0);
+        assert!(
+            reached <= 20.0 * link.delay + 0.2,
+            "{link:?}: after {reached:.1} s"
         );
     }
 }
