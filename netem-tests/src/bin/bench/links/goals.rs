@@ -7,7 +7,7 @@ use super::link::Link;
 use super::metric::Metric;
 use super::stats::Spread;
 use super::subject::Subject;
-use super::summary::Summary;
+use super::summary::{Known, Summary};
 use row::{Bound, Reached, Unit, best, worst};
 pub(crate) use row::{Row, head};
 
@@ -281,16 +281,28 @@ fn latency(summary: &Summary<'_>, link: &Link, kind: Kind) -> Row {
 }
 
 fn p99(summary: &Summary<'_>, subject: &Subject, link: &Link, kind: Kind) -> Option<Spread> {
-    summary
-        .known(subject.name(), &link.name, kind, Metric::P99Ms)
-        .value()
+    let metric = Metric::P99Ms;
+    counted(
+        summary.known(subject.name(), &link.name, kind, metric),
+        metric,
+    )
 }
 
 fn goodput(summary: &Summary<'_>, subject: &Subject, link: &Link, way: Way) -> Option<Spread> {
     let (kind, metric) = (Kind::Bulk(way), Metric::GoodputMbit);
-    summary
-        .relative(subject.name(), link, kind, metric, way)
-        .value()
+    counted(
+        summary.relative(subject.name(), link, kind, metric, way),
+        metric,
+    )
+}
+
+/// Where nothing moved, that is what has been reached.
+fn counted(known: Known, metric: Metric) -> Option<Spread> {
+    match known {
+        Known::Value(value) => Some(value),
+        Known::Stalled => Spread::of(&[metric.of_a_stall()?], metric.more_is_better()),
+        Known::Nothing => None,
+    }
 }
 
 fn way_words(way: Way) -> &'static str {

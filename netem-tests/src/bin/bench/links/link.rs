@@ -1,9 +1,10 @@
 //! The links of a run: the profiles of `configs/links`, and those of `LINKS`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netem_tests::lab::{Loss, Profile};
+use netem_tests::lab::{Loss, MTU, Profile};
 
 use super::cell::Way;
 
@@ -49,6 +50,18 @@ impl Link {
     /// Returns the time there and back of a small packet.
     pub(crate) fn rtt_ms(&self) -> f64 {
         self.profile.round_trip().as_secs_f64() * 1000.0
+    }
+
+    /// Returns the time there and back of a packet that finds one of the queues full.
+    pub(crate) fn longest_round_trip(&self) -> Duration {
+        let queueing = |way: Way| {
+            let way = self.profile.way(way.direction());
+            let queued_bits = way.queue_packets as f64 * MTU as f64 * 8.0;
+            let rate = way.rate_mbit.map(|rate| rate * 1e6)?;
+            Duration::try_from_secs_f64(queued_bits / rate).ok()
+        };
+        let longest = Way::BOTH.into_iter().filter_map(queueing).max();
+        self.profile.round_trip() + longest.unwrap_or_default()
     }
 
     /// Says whether only bulk makes sense on it.
@@ -179,6 +192,8 @@ mod tests {
 
         assert_eq!(links[1].rate_link(&links).name, "clean");
         assert_eq!(links[2].rate_link(&links).name, "slow");
+        let full = links[0].longest_round_trip();
+        assert_eq!(full, Duration::from_millis(50 + 60));
         assert!((links[1].pass_share(Way::Up) - 0.9).abs() < 1e-9);
         assert_eq!(
             links[1].describe(),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use netem_tests::lab::{Counters, WayCounters};
 
 use super::cell::{Cell, Kind, Way};
+use super::link::Link;
 use super::load::{self, BulkUser, CONNECT_INTERVAL, ECHO_INTERVAL, RoundTrips};
 use super::metric::Metric;
 use super::records::Outcome;
@@ -23,6 +24,9 @@ pub(crate) struct Lengths {
     warm_up: Duration,
     /// Bulk: the steady window, and how long echoes run beside it.
     window: Duration,
+    /// Rates: how many round trips with a full queue pass before the steady window. Cubic that has
+    /// lost its slow start's overshoot is back at the link's rate after 60, on all of the links.
+    n_rate_round_trips: u32,
     /// Echo on an idle connection: how many messages.
     n_echoes: usize,
     /// New connections.
@@ -38,6 +42,7 @@ impl Lengths {
     pub(crate) const FULL: Self = Self {
         warm_up: Duration::from_secs(2),
         window: Duration::from_secs(6),
+        n_rate_round_trips: 60,
         n_echoes: 400,
         n_conns: 100,
         n_starts: 100,
@@ -47,6 +52,7 @@ impl Lengths {
     pub(crate) const QUICK: Self = Self {
         warm_up: Duration::from_millis(1000),
         window: Duration::from_millis(1500),
+        n_rate_round_trips: 20,
         n_echoes: 100,
         n_conns: 20,
         n_starts: 5,
@@ -55,10 +61,10 @@ impl Lengths {
     };
 
     /// Returns about how long `kind` takes where all goes well.
-    pub(crate) fn nominal(&self, kind: Kind, n_rounds: usize) -> Duration {
+    pub(crate) fn nominal(&self, cell: &Cell<'_>, n_rounds: usize) -> Duration {
         let n = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let steps = match kind {
-            Kind::Rate(_) => self.rate_warm_up() + self.window,
+        let steps = match cell.kind {
+            Kind::Rate(_) => self.rate_warm_up(cell.link) + self.window,
             Kind::Bulk(_) | Kind::EchoBeside(_) => self.warm_up + self.window,
             Kind::Echo => ECHO_INTERVAL * n(self.n_echoes),
             Kind::Connect => CONNECT_INTERVAL * n(self.n_conns),
@@ -70,9 +76,11 @@ impl Lengths {
         steps + Duration::from_millis(500)
     }
 
-    /// TCP's slow start overshoots, and what it lost then has to come again before it is steady.
-    fn rate_warm_up(&self) -> Duration {
-        2 * self.warm_up
+    /// Returns how long bare TCP gets to be steady: its slow start overshoots or ends too soon, and
+    /// it finds its way from there by round trips.
+    fn rate_warm_up(&self, link: &Link) -> Duration {
+        let round_trips = self.n_rate_round_trips * link.longest_round_trip();
+        round_trips.max(self.warm_up)
     }
 }
 
@@ -97,7 +105,7 @@ pub(crate) fn run(
         kind => site
             .open(cell.subject.route())
             .context("the tunnel did not come up")
-            .and_then(|_took| once(&site, kind, lengths)),
+            .and_then(|_took| once(&site, cell.link, kind, lengths)),
     };
     // What goes wrong after Ctrl-C says nothing.
     stop::check()?;
@@ -126,9 +134,9 @@ impl Values {
     }
 }
 
-fn once(site: &Site, kind: Kind, lengths: &Lengths) -> Result<Values> {
+fn once(site: &Site, link: &Link, kind: Kind, lengths: &Lengths) -> Result<Values> {
     match kind {
-        Kind::Rate(way) => bulk(site, way, lengths.rate_warm_up(), lengths.window),
+        Kind::Rate(way) => bulk(site, way, lengths.rate_warm_up(link), lengths.window),
         Kind::Bulk(way) => bulk(site, way, lengths.warm_up, lengths.window),
         Kind::Echo => echo(site, lengths.n_echoes),
         Kind::EchoBeside(way) => echo_beside(site, way, lengths),

@@ -66,9 +66,10 @@ impl Report<'_> {
         let mut rows = vec![goals::head()];
         rows.extend(goals::rows(self.summary).iter().map(goals::Row::cells));
         format!(
-            "### Goals\n\nEach row names the transport that reached the value. Goodput is in units \
-             of (1 - loss) x rate. Echoes beside bulk count only of transports that move at least \
-             half of that meanwhile.\n\n{}\n",
+            "### Goals\n\nEach row names the transport whose value it is: the best one, of ours and of \
+             frp's, or the worst one where the row says so. Goodput is in units of \
+             (1 - loss) x rate. Echoes beside bulk count only of transports that move at least \
+             half of that meanwhile. \"runs\": the lowest and the highest.\n\n{}\n",
             align(&rows)
         )
     }

@@ -72,12 +72,13 @@ impl<'a> Summary<'a> {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
-    /// Returns what bare TCP carries over the link without its faults, in Mbit/s.
+    /// Returns what bare TCP carries over the link without its faults, in Mbit/s: the most of all
+    /// rounds, since what disturbs a round only ever takes away.
     pub(crate) fn rate(&self, link: &Link, way: Way) -> Option<f64> {
         let link = link.rate_link(self.links);
         self.known(BARE, &link.name, Kind::Rate(way), Metric::GoodputMbit)
             .value()
-            .map(|rate| rate.median)
+            .map(|rate| rate.max)
     }
 
     /// Returns a goodput in units of (1 - loss) x rate.

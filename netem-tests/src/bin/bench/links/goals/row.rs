@@ -60,7 +60,8 @@ impl Row {
         let write = |reached: &Option<Reached>| {
             reached.as_ref().map_or_else(String::new, |reached| {
                 let by = &reached.by;
-                format!("{} {by}", self.unit.write(reached.value.median))
+                let value = self.unit.write(reached.value.median);
+                format!("{value} {by}").trim_end().to_owned()
             })
         };
         let spread = self.reached.as_ref().map_or_else(String::new, |reached| {
@@ -114,17 +115,9 @@ impl Row {
 
 /// Returns the heads of the columns.
 pub(crate) fn head() -> Vec<String> {
-    [
-        "",
-        "goal",
-        "least",
-        "reached",
-        "runs",
-        "which is",
-        "frp's best",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    ["", "goal", "least", "reached", "runs", "which is", "frp"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// Returns the best value of any of `subjects`.
@@ -166,6 +159,9 @@ impl Unit {
     }
 
     fn write(self, value: f64) -> String {
+        if value.is_infinite() {
+            return "never".to_owned();
+        }
         match self {
             Self::Share | Self::Ratio => format!("{value:.2}"),
             Self::Ms | Self::Count => format!("{value:.0}"),
@@ -239,6 +235,14 @@ mod tests {
                 ""
             ]
         );
+    }
+
+    #[test]
+    fn what_never_came_is_missed() {
+        let row = latency(f64::INFINITY);
+
+        assert_eq!(row.verdict(), Verdict::Missed);
+        assert_eq!(row.cells()[3], "never quic");
     }
 
     #[test]
