@@ -20,6 +20,7 @@ pub mod cfb;
 pub mod extension;
 pub mod fuzzing;
 pub mod hello;
+pub mod hold;
 pub mod ids;
 pub mod json;
 pub mod msg;

@@ -1,0 +1,144 @@
+//! Bytes that many streams may keep together: per session, and per process above it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A bound shared by many streams. Clones share it; a [child](Self::child) counts in its parent.
+///
+/// At the bound a stream keeps what its floor allows ([`FLOOR`]) and no more, so that every stream
+/// goes on, if slowly, and none has to be woken when another gives something back.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+    parent: Option<Budget>,
+}
+
+/// What every direction of a stream may keep whatever the budget says: one full DATA frame.
+pub const FLOOR: u64 = 16 * 1024;
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: u64) -> Self {
+        Self::with_parent(limit, None)
+    }
+
+    /// A budget of `limit` bytes that are taken from this one as well.
+    pub fn child(&self, limit: u64) -> Self {
+        Self::with_parent(limit, Some(self.clone()))
+    }
+
+    /// How many bytes are taken at the moment.
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// The bound.
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
+    /// Takes `n` bytes, or nothing.
+    pub(super) fn take(&self, n: u64) -> bool {
+        let Inner {
+            limit,
+            used,
+            parent,
+        } = &*self.0;
+        let add = |used: u64| used.checked_add(n).filter(|sum| sum <= limit);
+        // Only a sum is kept here and nothing is read by its order, so relaxed is enough.
+        if used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .is_err()
+        {
+            return false;
+        }
+        if parent.as_ref().is_some_and(|parent| !parent.take(n)) {
+            used.fetch_sub(n, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Gives back `n` bytes that were taken.
+    pub(super) fn give_back(&self, n: u64) {
+        self.0.used.fetch_sub(n, Ordering::Relaxed);
+        if let Some(parent) = &self.0.parent {
+            parent.give_back(n);
+        }
+    }
+
+    fn with_parent(limit: u64, parent: Option<Self>) -> Self {
+        let used = AtomicU64::new(0);
+        Self(Arc::new(Inner {
+            limit,
+            used,
+            parent,
+        }))
+    }
+}
+
+/// What one direction of a stream has taken. Gives it back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Budget,
+    taken: u64,
+}
+
+impl Share {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { budget, taken: 0 }
+    }
+
+    /// Makes the share as large as `n_bytes` beyond the floor ask for. False, and nothing has
+    /// changed, when the budget does not have as much.
+    pub(super) fn resize(&mut self, n_bytes: u64) -> bool {
+        let wanted = n_bytes.saturating_sub(FLOOR);
+        if wanted > self.taken && !self.budget.take(wanted - self.taken) {
+            return false;
+        }
+        if wanted < self.taken {
+            self.budget.give_back(self.taken - wanted);
+        }
+        self.taken = wanted;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.give_back(self.taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_bounded_by_its_own_budget_and_by_that_of_the_process() {
+        let process = Budget::new(100);
+        let (one, two) = (process.child(80), process.child(80));
+        assert!(one.take(80) && !one.take(1), "its own bound");
+        assert!(!two.take(21) && two.take(20), "that of the process");
+        assert_eq!((one.used(), two.used(), process.used()), (80, 20, 100));
+        one.give_back(80);
+        assert!(two.take(60));
+    }
+
+    #[test]
+    fn a_share_counts_from_its_floor_and_ends_with_its_owner() {
+        let budget = Budget::new(FLOOR);
+        let mut share = Share::new(budget.clone());
+        assert!(share.resize(FLOOR));
+        assert_eq!(budget.used(), 0);
+        assert!(share.resize(2 * FLOOR));
+        assert!(!share.resize(2 * FLOOR + 1));
+        assert_eq!(budget.used(), FLOOR);
+        drop(share);
+        assert_eq!(budget.used(), 0);
+    }
+}
