@@ -95,14 +95,17 @@ pub enum AttachStatus {
     OldGeneration,
     /// The session has as many streams as it may.
     TooManyStreams,
+    /// The carrier does not belong to the session (any more).
+    NotJoined,
 }
 
 impl AttachStatus {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Ok,
         Self::UnknownStream,
         Self::OldGeneration,
         Self::TooManyStreams,
+        Self::NotJoined,
     ];
 }
 
@@ -181,7 +184,8 @@ impl Frame {
     pub fn put_header(&self, out: &mut Vec<u8>) {
         match self {
             Self::Attach(attach) => {
-                let flags = u8::from(attach.is_open) * IS_OPEN | u8::from(attach.is_drain) * IS_DRAIN;
+                let flags =
+                    u8::from(attach.is_open) * IS_OPEN | u8::from(attach.is_drain) * IS_DRAIN;
                 out.extend([ATTACH, flags]);
                 varint::put(attach.stream, out);
                 varint::put(attach.generation.0, out);
@@ -425,7 +429,11 @@ mod tests {
     fn every_frame_is_read_as_it_was_written_however_it_is_cut() {
         let wire = all_frames();
         for piece_len in 1..=wire.len() {
-            assert_eq!(decode(&wire, piece_len), Ok(frames()), "in {piece_len} bytes");
+            assert_eq!(
+                decode(&wire, piece_len),
+                Ok(frames()),
+                "in {piece_len} bytes"
+            );
         }
     }
 
@@ -485,7 +493,7 @@ mod tests {
                 FrameError::Offset(varint::MAX),
             ),
             (&[ATTACH, 4], FrameError::Undefined(4)),
-            (&[ATTACHED, 4], FrameError::Undefined(4)),
+            (&[ATTACHED, 5], FrameError::Undefined(5)),
         ] {
             assert_eq!(decode(&Bytes::copy_from_slice(wire), 1), Err(error));
         }

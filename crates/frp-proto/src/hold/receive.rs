@@ -274,9 +274,7 @@ impl ReceiveQueue {
             }
             let next = self.ahead.range(offset..).next();
             let room = next.map_or(u64::MAX, |(start, _)| start - offset);
-            let n_new = bytes
-                .len()
-                .min(usize::try_from(room).unwrap_or(usize::MAX));
+            let n_new = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
             if n_new > 0 {
                 if self.ahead.len() >= MAX_AHEAD {
                     return Err(ReceiveError::TooManyGaps);

@@ -166,7 +166,11 @@ impl SendQueue {
 
     /// Bytes that were sent, are not acknowledged, and have no copy yet; when all that is under
     /// way is at most `max_in_flight`.
-    pub(super) fn next_copy(&mut self, max: usize, max_in_flight: u64) -> Option<(u64, Vec<Bytes>)> {
+    pub(super) fn next_copy(
+        &mut self,
+        max: usize,
+        max_in_flight: u64,
+    ) -> Option<(u64, Vec<Bytes>)> {
         let offset = self.copied.max(self.pieces.start());
         if self.in_flight() > max_in_flight || offset >= self.sent {
             return None;
@@ -208,9 +212,10 @@ impl SendQueue {
         self.sent
     }
 
-    /// Everything before this offset has arrived.
-    pub(super) fn acked(&self) -> u64 {
-        self.pieces.start()
+    /// Whether the peer has not confirmed everything before `end`, or the stream's end if that was
+    /// sent: perhaps right behind it.
+    pub(super) fn is_missing(&self, end: u64) -> bool {
+        self.pieces.start() < end || (self.is_fin_sent && !self.is_fin_acked)
     }
 
     /// Bytes kept.

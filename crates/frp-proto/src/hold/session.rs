@@ -77,7 +77,9 @@ enum State {
     /// It has not had a carrier, or has one.
     Alive,
     /// The last carrier is gone.
-    Holding { until: Instant },
+    Holding {
+        until: Instant,
+    },
     Over,
 }
 
@@ -196,7 +198,7 @@ impl Session {
         attach: &Attach,
     ) -> Result<AttachTo, AttachStatus> {
         if self.check_alive().is_err() || !self.carriers.contains_key(&carrier) {
-            return Err(AttachStatus::UnknownStream);
+            return Err(AttachStatus::NotJoined);
         }
         let known = self.streams.look_up(attach.stream);
         let attach_to = match known {

@@ -54,6 +54,8 @@ pub struct HeldStream {
     /// Opener: the acceptor knows the stream.
     is_known: bool,
     ending: Ending,
+    /// The reader has come to the end, or has nothing more to read since the stream was reset.
+    is_read_out: bool,
     rtt: Duration,
     events: Events,
 }
@@ -248,9 +250,12 @@ impl HeldStream {
         self.send.finish();
     }
 
-    /// Takes up to `max` received bytes.
+    /// Takes up to `max` received bytes. Without any, [`is_read_to_end`](Self::is_read_to_end)
+    /// says whether this is the end.
     pub fn read(&mut self, max: usize, now: Instant) -> Option<Bytes> {
-        self.receive.read(max, self.rtt, now)
+        let bytes = self.receive.read(max, self.rtt, now);
+        self.is_read_out |= self.receive.is_finished();
+        bytes
     }
 
     /// Ends both directions at once, and drops what has not been sent or read.
@@ -258,6 +263,7 @@ impl HeldStream {
         if self.ending != Ending::Open {
             // What is left is what the reader has not read.
             self.receive.clear();
+            self.is_read_out = true;
             return;
         }
         self.clear();
@@ -342,10 +348,15 @@ impl HeldStream {
         self.side == Side::Opener && self.current.is_none() && self.ending != Ending::Over
     }
 
-    /// Whether the stream can be forgotten: the peer needs nothing more of it, and the reader has
-    /// read everything. Its events are to be polled before.
+    /// Whether the stream can be forgotten: the peer needs nothing more of it, the reader has come
+    /// to the end, and all events are polled.
     pub fn is_over(&self) -> bool {
-        self.ending == Ending::Over && !self.receive.is_readable() && self.events.is_empty()
+        self.ending == Ending::Over && self.is_read_out && self.events.is_empty()
+    }
+
+    /// Whether [`read`](Self::read) would give something.
+    pub fn is_readable(&self) -> bool {
+        self.receive.is_readable()
     }
 
     /// Whether everything that the peer wrote has been read, and it wrote the end.
@@ -384,6 +395,7 @@ impl HeldStream {
             draining: None,
             is_known: side == Side::Acceptor,
             ending: Ending::Open,
+            is_read_out: false,
             rtt: DEFAULT_RTT,
             events: Events::default(),
         }
@@ -415,6 +427,7 @@ impl HeldStream {
     fn clear(&mut self) {
         self.send.clear();
         self.receive.clear();
+        self.is_read_out = true;
         self.events.wants_room = false;
     }
 
@@ -426,7 +439,7 @@ impl HeldStream {
 
 impl Events {
     fn is_empty(&self) -> bool {
-        !self.is_readable && self.reset.is_none() && self.routes.is_empty()
+        self.reset.is_none() && self.routes.is_empty()
     }
 
     fn drop_route(&mut self, route: Route) {

@@ -59,7 +59,8 @@ fn a_stream_is_opened_once() {
         ..attach(4, 3)
     };
     assert_eq!(server.handle_attach(A, &again), unknown, "never opened");
-    assert_eq!(server.handle_attach(B, &attach(4, 3)), unknown, "no member");
+    let stranger = server.handle_attach(B, &attach(4, 3));
+    assert_eq!(stranger, Err(AttachStatus::NotJoined));
 }
 
 #[test]

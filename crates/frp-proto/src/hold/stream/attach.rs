@@ -28,6 +28,10 @@ impl HeldStream {
             self.events.drop_route(route);
             return;
         }
+        if let Ending::ResetSent(code) = self.ending {
+            // It may have been lost with the route.
+            self.ending = Ending::Resetting(code);
+        }
         self.generation = Some(route.generation);
         let is_drain = self.leave_current(is_planned, now);
         self.current = Some(Attachment {
@@ -114,8 +118,8 @@ impl HeldStream {
                 self.take_ack(ack, now);
                 Ok(())
             }
-            // A switch has overtaken this one on the way.
-            AttachStatus::OldGeneration => {
+            // A switch has overtaken this one on the way, or the carrier has died for the acceptor.
+            AttachStatus::OldGeneration | AttachStatus::NotJoined => {
                 self.lose_current();
                 Ok(())
             }
@@ -170,7 +174,7 @@ impl HeldStream {
             return;
         };
         self.events.drop_route(draining.route);
-        if self.send.acked() < draining.end {
+        if self.send.is_missing(draining.end) {
             self.send.rewind(Some(draining.end));
         }
     }
@@ -234,8 +238,8 @@ impl HeldStream {
 
     /// Forgets the route before once it has nothing more in either direction.
     fn end_drained(&mut self) {
-        let acked = self.send.acked();
+        let send = &self.send;
         self.draining
-            .take_if(|draining| draining.is_peer_finished && acked >= draining.end);
+            .take_if(|draining| draining.is_peer_finished && !send.is_missing(draining.end));
     }
 }

@@ -62,7 +62,12 @@ impl HeldStream {
         }
     }
 
-    fn handle_data(&mut self, offset: u64, payload: Bytes, now: Instant) -> Result<(), StreamError> {
+    fn handle_data(
+        &mut self,
+        offset: u64,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<(), StreamError> {
         if self.ending != Ending::Open {
             return Ok(());
         }

@@ -117,7 +117,9 @@ impl HeldStream {
         if self.ending != Ending::Open || self.current.is_none() {
             return None;
         }
-        let max = max_len.checked_sub(MAX_DATA_HEADER_LEN).filter(|n| *n > 0)?;
+        let max = max_len
+            .checked_sub(MAX_DATA_HEADER_LEN)
+            .filter(|n| *n > 0)?;
         let (offset, slices) = self.send.next_copy(max, MAX_COPIED_IN_FLIGHT)?;
         let mut out = Vec::with_capacity(max_len);
         let datagram = Datagram::Data {
