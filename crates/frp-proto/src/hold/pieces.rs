@@ -135,6 +135,13 @@ impl Pieces {
         Some(taken)
     }
 
+    /// What is allocated.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let places = self.pieces.capacity() * size_of::<(u64, Bytes)>();
+        places + self.tail.capacity() + usize::try_from(self.len()).unwrap()
+    }
+
     /// Makes a slice of the small ones so far.
     fn seal(&mut self) {
         if !self.tail.is_empty() {

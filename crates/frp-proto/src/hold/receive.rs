@@ -220,6 +220,12 @@ impl ReceiveQueue {
         self.ready.len() + ahead
     }
 
+    /// What is allocated.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.ready.heap() + self.ahead.len()
+    }
+
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         let at = self.ready.end();

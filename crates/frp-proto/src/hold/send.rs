@@ -233,6 +233,12 @@ impl SendQueue {
         self.is_fin_acked
     }
 
+    /// What is allocated.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.pieces.heap()
+    }
+
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         self.sent = self.pieces.end();

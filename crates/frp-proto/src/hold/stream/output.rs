@@ -74,7 +74,7 @@ impl HeldStream {
         if self.route() == Some(route) {
             self.put_attachment(out);
             match self.ending {
-                Ending::Open => self.put_frames(before + max, now, out),
+                Ending::Open => self.put_frames(before.saturating_add(max), now, out),
                 Ending::Resetting(code) => {
                     out.put(&Frame::Reset { code });
                     match self.side {
