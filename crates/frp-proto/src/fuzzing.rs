@@ -3,8 +3,11 @@
 //! Each takes any bytes, feeds them to one parser whole and cut into pieces, and panics when the
 //! two disagree or when something that was read does not survive being written and read again.
 
+mod hold;
+
 use bytes::{Bytes, BytesMut};
 
+pub use self::hold::hold_frames;
 use crate::aead::Opener;
 use crate::extension::Extension;
 use crate::hello::{self, Algorithm};

@@ -12,6 +12,12 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 use frp_proto::aead::Sealer;
 use frp_proto::hello::{self, Algorithm};
+use frp_proto::hold::Generation;
+use frp_proto::hold::datagram::Datagram;
+use frp_proto::hold::frame::{Ack, Attach, AttachStatus, Attached, Frame, ResetCode};
+use frp_proto::hold::join::{Join, JoinStatus, Joined};
+use frp_proto::hold::key::SessionKey;
+use frp_proto::hold::session_frame::{GoodbyeReason, SessionFrame};
 use frp_proto::v2::{self, FrameType};
 use frp_proto::{fuzzing, snappy};
 use serde_json::Value;
@@ -34,6 +40,11 @@ fn the_aead_opener_survives_the_corpus() {
 #[test]
 fn the_snappy_decoder_survives_the_corpus() {
     run("snappy_decoder", fuzzing::snappy_decoder);
+}
+
+#[test]
+fn hold_frames_survive_the_corpus() {
+    run("hold_frames", fuzzing::hold_frames);
 }
 
 /// Runs every file of a target's corpus, and mutations of each.
@@ -191,6 +202,102 @@ fn write_the_seed_corpus() {
     compressed.extend_from_slice(b"\xfe\x03\0\0pad\x80\0\0\0");
     encoder.encode(b"stored", &mut compressed);
     write("snappy_decoder", "padding", &compressed);
+    write_hold_corpus();
+}
+
+fn write_hold_corpus() {
+    let ack = Ack {
+        received: 1000,
+        window: 65_536,
+    };
+    let attach = |generation, is_drain| {
+        Frame::Attach(Attach {
+            stream: 2,
+            generation: Generation(generation),
+            is_open: false,
+            is_drain,
+            ack: Ack { received: 0, ..ack },
+        })
+    };
+    let attached = Frame::Attached(Attached {
+        status: AttachStatus::Ok,
+        generation: Generation(2),
+        ack,
+    });
+    let data = |offset, len| Frame::Data {
+        offset,
+        payload: vec![b'd'; len].into(),
+    };
+    let fin = |offset| Frame::Fin { offset };
+    let code = ResetCode::BROKEN;
+    let ack = Frame::Ack(ack);
+    for (name, frames) in [
+        (
+            "a_life",
+            vec![data(0, 300), ack.clone(), data(300, 5), fin(305)],
+        ),
+        (
+            "two_routes",
+            vec![data(100, 9), attach(2, true), data(0, 100), fin(109)],
+        ),
+        (
+            "attached_anew",
+            vec![Frame::Gone, attached, data(0, 50), ack.clone(), fin(50)],
+        ),
+        (
+            "a_reset",
+            vec![data(0, 1), Frame::Reset { code }, Frame::Gone],
+        ),
+        (
+            "far_ahead",
+            vec![data(60_000, 900), data(1 << 40, 9), fin(1 << 50)],
+        ),
+        (
+            "generations",
+            vec![attach(5, false), attach(5, true), attach(4, true), ack],
+        ),
+    ] {
+        let mut wire = Vec::new();
+        for frame in frames {
+            frame.put_header(&mut wire);
+            if let Frame::Data { payload, .. } = frame {
+                wire.extend_from_slice(&payload);
+            }
+        }
+        write("hold_frames", name, &wire);
+    }
+
+    let mut wire = Vec::new();
+    let generation = Generation(300);
+    let body = b"numbers"[..].into();
+    for frame in [
+        SessionFrame::Use { generation },
+        SessionFrame::Probe { kind: 0xa0, body },
+        SessionFrame::Goodbye {
+            reason: GoodbyeReason::STOPPED,
+        },
+    ] {
+        frame.encode(&mut wire);
+    }
+    write("hold_frames", "of_the_session", &wire);
+
+    let mut wire = Vec::new();
+    Datagram::Data {
+        stream: 2,
+        offset: 70_000,
+        payload: b"keystroke"[..].into(),
+    }
+    .encode(&mut wire);
+    write("hold_frames", "a_datagram", &wire);
+
+    let key = SessionKey::derive(&[1; 32], &[2; 32], &[3; 32], b"token");
+    let join = Join::new(&key, [4; 16], Generation(5), &[6; 32]);
+    let mut wire = Vec::new();
+    join.encode(&mut wire);
+    write("hold_frames", "a_join", &wire);
+    let mut wire = Vec::new();
+    Joined::new(&key, &join, JoinStatus::Ok, Generation(5), &[6; 32]).encode(&mut wire);
+    write("hold_frames", "joined", &wire);
 }
 
 fn write(target: &str, name: &str, data: &[u8]) {

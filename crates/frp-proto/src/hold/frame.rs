@@ -184,9 +184,9 @@ impl Frame {
     pub fn put_header(&self, out: &mut Vec<u8>) {
         match self {
             Self::Attach(attach) => {
-                let flags =
-                    u8::from(attach.is_open) * IS_OPEN | u8::from(attach.is_drain) * IS_DRAIN;
-                out.extend([ATTACH, flags]);
+                let open = if attach.is_open { IS_OPEN } else { 0 };
+                let drain = if attach.is_drain { IS_DRAIN } else { 0 };
+                out.extend([ATTACH, open | drain]);
                 varint::put(attach.stream, out);
                 varint::put(attach.generation.0, out);
                 attach.ack.put(out);
