@@ -65,6 +65,8 @@ pub struct HeldStream {
 struct Attachment {
     route: Route,
     state: AttachState,
+    /// Acceptor: the opener has ended its half of the route, and is on its way to another.
+    is_peer_finished: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +230,7 @@ impl HeldStream {
             current: Some(Attachment {
                 route,
                 state: AttachState::Up,
+                is_peer_finished: false,
             }),
             is_known: true,
             ..Self::new(id, side, budget)

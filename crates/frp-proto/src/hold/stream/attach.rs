@@ -37,6 +37,7 @@ impl HeldStream {
         self.current = Some(Attachment {
             route,
             state: AttachState::Asking { is_drain },
+            is_peer_finished: false,
         });
     }
 
@@ -66,6 +67,7 @@ impl HeldStream {
         self.current = Some(Attachment {
             route,
             state: AttachState::Answering,
+            is_peer_finished: false,
         });
         if self.ending == Ending::Over {
             self.ending = Ending::GoneDue;
@@ -85,8 +87,14 @@ impl HeldStream {
                 self.stop_draining();
             }
         }
-        if self.route() == Some(route) {
-            self.lose_current();
+        if let Some(current) = self.current.as_mut().filter(|c| c.route == route) {
+            if is_orderly && self.side == Side::Acceptor {
+                // The end of the old route can overtake the ATTACH on the new one. What is under
+                // way to the opener still arrives.
+                current.is_peer_finished = true;
+            } else {
+                self.lose_current();
+            }
         }
     }
 
@@ -211,7 +219,7 @@ impl HeldStream {
                 end: self.send.sent(),
                 // And the way back of the acknowledgement, which may wait.
                 until: now + longest + self.rtt + ACK_DELAY,
-                is_peer_finished: false,
+                is_peer_finished: current.is_peer_finished,
             });
         } else {
             self.events.drop_route(current.route);

@@ -1,6 +1,9 @@
 //! The rules of one held stream, in the order in which it meets them. Streams of two ends are
 //! connected by hand; `tests/hold` lets chance do it.
 
+mod pair;
+
+use self::pair::{Pair, drain, start};
 use super::*;
 use crate::hold::budget::FLOOR;
 use crate::hold::frame::{Ack, Attach, Attached, Decoder, Frame, MAX_DATA_LEN};
@@ -96,6 +99,23 @@ fn a_planned_switch_sends_nothing_twice() {
     assert_eq!(pair.read_there(), b"", "a gap is not read over");
     pair.deliver_there(A, old);
     assert_eq!(pair.read_there().len(), 10_500);
+}
+
+#[test]
+fn the_end_of_the_old_route_may_overtake_the_attach_on_the_new_one() {
+    let mut pair = Pair::attached();
+    pair.write_there(b"on its way");
+    let old = pair.frames_of_acceptor(A);
+    pair.opener.attach(B, true, pair.now);
+    pair.acceptor.handle_route_end(A, true);
+    assert_eq!(pair.acceptor.poll_event(), None);
+
+    pair.answer(B);
+    assert_eq!(pair.acceptor.poll_event(), Some(Event::FinishRoute(A)));
+    for frame in old {
+        pair.opener.handle_frame(A, frame, pair.now).unwrap();
+    }
+    assert_eq!(pair.read_here(), b"on its way", "and it came once");
 }
 
 #[test]
@@ -482,142 +502,6 @@ fn the_control_stream_needs_no_attach() {
     assert_eq!(pair.read_there(), b"Ping");
 }
 
-/// Both ends of a stream, with id 2.
-struct Pair {
-    opener: HeldStream,
-    acceptor: HeldStream,
-    now: Instant,
-}
-
-impl Pair {
-    fn new() -> Self {
-        let budget = Budget::new(1 << 30);
-        Self {
-            opener: HeldStream::open(2, &budget),
-            acceptor: HeldStream::accept(2, &budget),
-            now: start(),
-        }
-    }
-
-    fn attached() -> Self {
-        let mut pair = Self::new();
-        pair.attach(A, false);
-        pair
-    }
-
-    fn attach(&mut self, route: Route, is_planned: bool) {
-        self.opener.attach(route, is_planned, self.now);
-        self.answer(route);
-    }
-
-    /// Takes the ATTACH to the acceptor, and its answer back.
-    fn answer(&mut self, route: Route) {
-        for frame in self.frames_of_opener(route) {
-            match frame {
-                Frame::Attach(attach) => self.acceptor.handle_attach(route, &attach, self.now),
-                frame => self.acceptor.handle_frame(route, frame, self.now),
-            }
-            .unwrap();
-        }
-        self.one_way_here(route);
-    }
-
-    fn lose(&mut self, route: Route) {
-        self.opener.handle_route_end(route, false);
-        self.acceptor.handle_route_end(route, false);
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-    }
-
-    fn exchange(&mut self, route: Route) {
-        for _ in 0..4 {
-            self.one_way_there(route);
-            self.one_way_here(route);
-        }
-    }
-
-    fn one_way_there(&mut self, route: Route) {
-        let frames = self.frames_of_opener(route);
-        self.deliver_there(route, frames);
-    }
-
-    fn one_way_here(&mut self, route: Route) {
-        for frame in self.frames_of_acceptor(route) {
-            self.opener.handle_frame(route, frame, self.now).unwrap();
-        }
-    }
-
-    fn deliver_there(&mut self, route: Route, frames: Vec<Frame>) {
-        for frame in frames {
-            match frame {
-                Frame::Attach(attach) => self.acceptor.handle_attach(route, &attach, self.now),
-                frame => self.acceptor.handle_frame(route, frame, self.now),
-            }
-            .unwrap();
-        }
-    }
-
-    fn frames_of_opener(&mut self, route: Route) -> Vec<Frame> {
-        frames_of(&mut self.opener, route, self.now)
-    }
-
-    fn frames_of_acceptor(&mut self, route: Route) -> Vec<Frame> {
-        frames_of(&mut self.acceptor, route, self.now)
-    }
-
-    fn write_here(&mut self, bytes: &[u8]) {
-        let written = self.write_some_here(bytes);
-        assert_eq!(written, bytes.len(), "there is room");
-    }
-
-    fn write_some_here(&mut self, bytes: &[u8]) -> usize {
-        self.opener.write(&mut Bytes::copy_from_slice(bytes))
-    }
-
-    fn write_there(&mut self, bytes: &[u8]) {
-        let written = self.acceptor.write(&mut Bytes::copy_from_slice(bytes));
-        assert_eq!(written, bytes.len(), "there is room");
-    }
-
-    fn read_here(&mut self) -> Vec<u8> {
-        read_all(&mut self.opener, self.now)
-    }
-
-    fn read_there(&mut self) -> Vec<u8> {
-        read_all(&mut self.acceptor, self.now)
-    }
-}
-
-fn frames_of(stream: &mut HeldStream, route: Route, now: Instant) -> Vec<Frame> {
-    let mut out = Output::default();
-    while stream.poll_transmit(route, usize::MAX, now, &mut out) {}
-    let mut decoder = Decoder::default();
-    let mut frames = Vec::new();
-    let chunks: Vec<Bytes> = out.take().collect();
-    let mut wire = Bytes::from(chunks.concat());
-    while let Some(frame) = decoder.decode(&mut wire).unwrap() {
-        frames.push(frame);
-    }
-    assert!(decoder.is_between_frames());
-    frames
-}
-
-fn read_all(stream: &mut HeldStream, now: Instant) -> Vec<u8> {
-    let mut all = Vec::new();
-    while let Some(bytes) = stream.read(100_000, now) {
-        all.extend_from_slice(&bytes);
-    }
-    while stream.poll_event().is_some() {}
-    all
-}
-
-fn drain(stream: &mut HeldStream) -> &HeldStream {
-    while stream.poll_event().is_some() {}
-    stream
-}
-
 fn data_len(frames: &[Frame]) -> u64 {
     let len = |frame: &Frame| match frame {
         Frame::Data { payload, .. } => payload.len() as u64,
@@ -649,9 +533,4 @@ const fn route(carrier: u64, generation: u64) -> Route {
         carrier: CarrierId(carrier),
         generation: Generation(generation),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "any instant will do")]
-fn start() -> Instant {
-    Instant::now()
 }
