@@ -10,6 +10,7 @@
 //!    stream.
 //! 4. [`cfb`] (v1 control, and payload in both versions) and [`aead`] (v2 control) encrypt,
 //!    [`snappy`] compresses. All three work on buffers and keep the state of one direction.
+//! 5. [`path`] watches the carriers between two Holdfasts, and [`policy`] chooses among them.
 //!
 //! Everything that a peer sends is checked here before anything is allocated for it, and nothing
 //! that it sends is a reason to panic.
@@ -25,6 +26,8 @@ pub mod ids;
 pub mod json;
 pub mod msg;
 pub mod names;
+pub mod path;
+pub mod policy;
 pub mod snappy;
 pub mod v1;
 pub mod v2;

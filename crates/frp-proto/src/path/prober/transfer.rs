@@ -1,0 +1,121 @@
+//! What the transport's own counters say of a carrier.
+
+use std::time::{Duration, Instant};
+
+use crate::path::probe::Queues;
+use crate::path::report::Tally;
+
+/// The counters of a carrier at one moment, all from its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes that the peer has acknowledged.
+    pub acked_bytes: u64,
+    /// Packets sent, and those taken for lost (quinn's counters, KCP's gaps, `TCP_INFO`).
+    pub packets: Option<Tally>,
+    /// What waits at this end.
+    pub queues: Queues,
+    /// Bytes sent and not acknowledged.
+    pub in_flight: u64,
+}
+
+/// Rate and stalls, from counters that are read now and then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Transfer {
+    latest: Counters,
+    epoch: Option<(Instant, u64)>,
+    rate: u64,
+    /// Since when data has waited without progress.
+    waiting_since: Option<Instant>,
+    longest_stalls: [Duration; 2],
+    stall_epoch: Option<Instant>,
+}
+
+/// Over which the rate is taken.
+const RATE_EPOCH: Duration = Duration::from_secs(1);
+/// A stall is remembered for one to two of these: the length of a quality window.
+const STALL_EPOCH: Duration = Duration::from_secs(3);
+
+impl Transfer {
+    /// Returns whether the peer has acknowledged more.
+    pub(crate) fn handle_counters(&mut self, now: Instant, counters: Counters) -> bool {
+        let has_progress = counters.acked_bytes > self.latest.acked_bytes;
+        let waits =
+            counters.in_flight > 0 || counters.queues.bulk > 0 || counters.queues.interactive > 0;
+        if has_progress || !waits {
+            self.longest_stalls[0] = self.longest_stalls[0].max(self.current_stall(now));
+            self.waiting_since = None;
+        }
+        if waits {
+            self.waiting_since.get_or_insert(now);
+        }
+        let stall_start = *self.stall_epoch.get_or_insert(now);
+        if now.saturating_duration_since(stall_start) >= STALL_EPOCH {
+            self.stall_epoch = Some(now);
+            self.longest_stalls = [Duration::ZERO, self.longest_stalls[0]];
+        }
+
+        let (start, bytes) = *self.epoch.get_or_insert((now, counters.acked_bytes));
+        let elapsed = now.saturating_duration_since(start);
+        if elapsed >= RATE_EPOCH {
+            let acked = counters.acked_bytes.saturating_sub(bytes);
+            let per_second = u128::from(acked) * 1_000_000 / elapsed.as_micros().max(1);
+            self.rate = u64::try_from(per_second).unwrap_or(u64::MAX);
+            self.epoch = Some((now, counters.acked_bytes));
+        }
+        self.latest = counters;
+        has_progress
+    }
+
+    pub(crate) fn latest(&self) -> &Counters {
+        &self.latest
+    }
+
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// The longest of late, that of this moment included.
+    pub(crate) fn stall(&self, now: Instant) -> Duration {
+        let [this, before] = self.longest_stalls;
+        self.current_stall(now).max(this).max(before)
+    }
+
+    fn current_stall(&self, now: Instant) -> Duration {
+        self.waiting_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::test_start;
+
+    #[test]
+    fn a_stall_lasts_from_the_wait_to_the_next_acknowledgement_and_is_forgotten() {
+        let start = test_start();
+        let mut transfer = Transfer::default();
+        let mut longest = Vec::new();
+        for tick in 0..60_u64 {
+            let now = start + Duration::from_millis(250 * tick);
+            // Nothing is acknowledged in second 4 to 6; the transfer ends at second 8.
+            let acked = if (16..24).contains(&tick) { 15 } else { tick } * 250_000;
+            let is_over = tick >= 32;
+            transfer.handle_counters(
+                now,
+                Counters {
+                    acked_bytes: if is_over { 8_000_000 } else { acked },
+                    in_flight: if is_over { 0 } else { 1000 },
+                    ..Counters::default()
+                },
+            );
+            if tick == 12 {
+                assert_eq!(transfer.rate(), 1_000_000);
+            }
+            longest.push(transfer.stall(now).as_millis());
+        }
+        assert_eq!(longest[12], 250, "between two looks at the counters");
+        assert_eq!(longest[24], 2250);
+        assert_eq!(longest[59], 0);
+    }
+}

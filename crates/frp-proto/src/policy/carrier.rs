@@ -1,0 +1,133 @@
+//! What the policy keeps of one carrier, or of the attempt to open it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::score::TcpControl;
+use super::words::Purpose;
+use crate::path::{PathReport, Tally};
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub(crate) struct Carrier {
+    /// Index into the candidates.
+    pub(crate) place: usize,
+    pub(crate) purpose: Purpose,
+    /// When the attempt began.
+    pub(crate) dialed_at: Instant,
+    /// When it had logged in. `None` while it is an attempt.
+    pub(crate) live_since: Option<Instant>,
+    pub(crate) control: TcpControl,
+    pub(crate) report: PathReport,
+    /// The other end's report.
+    pub(crate) peer: Option<PathReport>,
+    /// Reports of the last seconds, the newest last.
+    pub(crate) recent: VecDeque<(Instant, PathReport)>,
+    pub(crate) is_silent: bool,
+    /// When it was last seen to live.
+    pub(crate) last_life: Instant,
+    /// How the latest burst ended; `None` while one is under way.
+    pub(crate) burst_answers: Option<u32>,
+    /// Since when nothing was wrong with it.
+    pub(crate) good_since: Instant,
+    /// Heartbeats up to the latest check of `good_since`.
+    checked: Tally,
+    /// At what rate its latest burst of padding arrived.
+    pub(crate) measured_rate: Option<f64>,
+    /// ICMP refusals since the last authenticated packet.
+    pub(crate) n_refusals: u32,
+    /// The loss that its congestion control and redundancy were last chosen for.
+    pub(crate) adapted_to: Option<f64>,
+}
+
+/// What `recent` covers, and its bound: at the bound the oldest is dropped.
+const RECENT: Duration = Duration::from_secs(3);
+const MAX_RECENT: usize = 64;
+/// Heartbeats after which a standby is found good or not: with fewer, one loss decides.
+const CHECK_HEARTBEATS: u64 = 6;
+
+impl Carrier {
+    pub(crate) fn new(place: usize, purpose: Purpose, now: Instant) -> Self {
+        Self {
+            place,
+            purpose,
+            dialed_at: now,
+            live_since: None,
+            control: TcpControl::default(),
+            report: PathReport::default(),
+            peer: None,
+            recent: VecDeque::new(),
+            is_silent: false,
+            last_life: now,
+            burst_answers: None,
+            good_since: now,
+            checked: Tally::default(),
+            measured_rate: None,
+            n_refusals: 0,
+            adapted_to: None,
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live_since.is_some()
+    }
+
+    pub(crate) fn handle_report(&mut self, now: Instant, report: &PathReport, loss_threshold: f64) {
+        let has_come = report.inbound.total > self.report.inbound.total;
+        if has_come {
+            self.n_refusals = 0;
+            self.last_life = now;
+        }
+        self.report = *report;
+        let is_old = |at: Instant| now.saturating_duration_since(at) > RECENT;
+        while self.recent.len() >= MAX_RECENT || self.recent.front().is_some_and(|r| is_old(r.0)) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, *report));
+
+        let heartbeats = report.heartbeats.since(&self.checked);
+        if heartbeats.total >= CHECK_HEARTBEATS {
+            self.checked = report.heartbeats;
+            if heartbeats.share() > loss_threshold {
+                self.good_since = now;
+            }
+        }
+    }
+
+    pub(crate) fn handle_silence(&mut self, now: Instant) {
+        self.is_silent = true;
+        self.good_since = now;
+    }
+
+    pub(crate) fn handle_life(&mut self, now: Instant) {
+        if self.is_silent {
+            self.good_since = now;
+        }
+        self.is_silent = false;
+        self.last_life = now;
+        self.n_refusals = 0;
+    }
+
+    /// The report that the recent past is compared with: more than a second old.
+    pub(crate) fn a_moment_ago(&self, now: Instant) -> Option<&PathReport> {
+        let (at, report) = self.recent.front()?;
+        (now.saturating_duration_since(*at) >= Duration::from_secs(1)).then_some(report)
+    }
+
+    /// Whether bulk waits at either end.
+    pub(crate) fn has_bulk(&self) -> bool {
+        self.report.queues.bulk > 0 || self.peer.is_some_and(|peer| peer.queues.bulk > 0)
+    }
+
+    /// What is delivered, in the direction in which more is.
+    pub(crate) fn delivered(&self) -> u64 {
+        let peer = self.peer.map_or(0, |peer| peer.delivered_rate);
+        self.report.delivered_rate.max(peer)
+    }
+
+    /// The longest stall of either end.
+    pub(crate) fn stall(&self) -> Duration {
+        let peer = self.peer.map_or(Duration::ZERO, |peer| peer.stall);
+        self.report.stall.max(peer)
+    }
+}

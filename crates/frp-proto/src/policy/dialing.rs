@@ -1,0 +1,421 @@
+//! Opening carriers: the race at start, attempts while all is lost, the standby, and trying again
+//! what is closed.
+
+use std::time::{Duration, Instant};
+
+use super::Policy;
+use super::carrier::Carrier;
+use super::words::{
+    CarrierId, Cause, DeathCause, Decision, DialFailure, Family, Notice, Purpose, Transport,
+};
+use crate::path::Pace;
+
+/// An attempt that begins later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) at: Instant,
+    pub(crate) place: usize,
+    pub(crate) purpose: Purpose,
+}
+
+/// Nothing that lives is in use: attempts in rounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) since: Instant,
+    pub(crate) next_round: Instant,
+    /// Grows once the fast time is over.
+    interval: Duration,
+    /// What ended the carrier before.
+    pub(crate) cause: Option<DeathCause>,
+    /// Whether the last that was heard of an attempt came from the server's host.
+    host_answers: bool,
+}
+
+/// Between two rounds there is at least this much: full jitter begins at nothing.
+const MIN_ROUND: Duration = Duration::from_millis(100);
+/// A login that was refused is not tried sooner: its cause is a token or a name, and people.
+const REFUSED_ROUND: Duration = Duration::from_secs(5);
+/// An attempt may take so many round trips: TCP, TLS and login are four, and each may lose one.
+const ATTEMPT_RTTS: u32 = 8;
+
+impl Policy {
+    pub(crate) fn begin_outage(&mut self, now: Instant, cause: Option<DeathCause>) {
+        if self.outage.is_none() {
+            self.outage = Some(Outage {
+                since: now,
+                next_round: now,
+                interval: self.config.reconnect_every,
+                cause,
+                host_answers: false,
+            });
+        }
+    }
+
+    /// A carrier is in use and lives: what was begun to replace it is dropped.
+    pub(crate) fn end_outage(&mut self) {
+        self.outage = None;
+        let is_measured = self.measure_until.is_some();
+        self.plans
+            .retain(|plan| plan.purpose == Purpose::Standby || is_measured);
+        if is_measured {
+            return;
+        }
+        let obsolete: Vec<_> = self
+            .attempts()
+            .filter(|(_, entry)| matches!(entry.purpose, Purpose::Connect | Purpose::Beside))
+            .map(|(id, _)| id)
+            .collect();
+        for carrier in obsolete {
+            self.carriers.remove(&carrier);
+            self.decide(Decision::Abandon { carrier });
+        }
+    }
+
+    /// Begins the next round of attempts when it is due.
+    pub(crate) fn run_outage(&mut self, now: Instant) {
+        let Some(outage) = self.outage else {
+            return;
+        };
+        if now < outage.next_round.max(self.not_before) {
+            return;
+        }
+        for place in 0..self.places.len() {
+            let is_planned = self.plans.iter().any(|plan| plan.place == place);
+            if !is_planned {
+                let at = now + self.head_start_of_others(place);
+                self.plans.push(Plan {
+                    at,
+                    place,
+                    purpose: Purpose::Connect,
+                });
+            }
+        }
+        let (wait, interval) = self.next_wait(now, &outage);
+        self.outage = Some(Outage {
+            next_round: now + wait,
+            interval,
+            ..outage
+        });
+    }
+
+    /// The wait before the next round, and what that of the one after it grows from.
+    fn next_wait(&mut self, now: Instant, outage: &Outage) -> (Duration, Duration) {
+        let config = &self.config;
+        let fast_for = match self.has_session {
+            true => config.grace,
+            false => config.eager_start,
+        };
+        let is_fast = now.saturating_duration_since(outage.since) < fast_for;
+        if is_fast && !self.is_refused {
+            let spread = config.reconnect_spread;
+            let wait = self.random.spread(config.reconnect_every, spread);
+            return (wait, outage.interval);
+        }
+        let longest = match outage.host_answers {
+            true => config.backoff_max,
+            false => config.backoff_max_silent,
+        };
+        let interval = outage.interval.mul_f64(config.backoff).min(longest);
+        let least = if self.is_refused {
+            REFUSED_ROUND
+        } else {
+            MIN_ROUND
+        };
+        let wait = interval.mul_f64(self.random.unit());
+        (wait.max(least), interval)
+    }
+
+    /// How much later than the first this candidate is tried.
+    fn head_start_of_others(&self, place: usize) -> Duration {
+        let config = &self.config;
+        let place = &self.places[place];
+        let candidate = place.candidate;
+        let mut wait = match candidate.transport {
+            Transport::Quic => Duration::ZERO,
+            Transport::Kcp => config.kcp_after,
+            Transport::Tcp => config.tcp_after,
+            // Where TCP gets through they are not needed; where it does not, they may.
+            Transport::Wss | Transport::WebSocket => config.tcp_after + config.kcp_after,
+        };
+        if self.last_used == Some(candidate.transport) {
+            wait = Duration::ZERO;
+        }
+        if place.seems_closed() {
+            wait += config.tcp_after;
+        }
+        if !candidate.is_ipv6 && self.places.iter().any(|place| place.candidate.is_ipv6) {
+            wait += config.ipv4_after;
+        }
+        if candidate.is_fallback {
+            wait += config.fallback_after;
+        }
+        wait
+    }
+
+    /// Starts the attempts whose time has come.
+    pub(crate) fn launch_plans(&mut self, now: Instant) {
+        let due: Vec<Plan> = self
+            .plans
+            .iter()
+            .filter(|plan| plan.at <= now)
+            .copied()
+            .collect();
+        self.plans.retain(|plan| plan.at > now);
+        for plan in due {
+            self.dial(now, plan.place, plan.purpose);
+        }
+    }
+
+    pub(crate) fn dial(&mut self, now: Instant, place: usize, purpose: Purpose) {
+        let same: Vec<_> = self
+            .attempts()
+            .filter(|(_, entry)| entry.place == place)
+            .map(|(id, _)| id)
+            .collect();
+        if same.len() >= self.config.attempts_max.max(1) {
+            // The oldest: its timers have backed off the most.
+            self.carriers.remove(&same[0]);
+            self.decide(Decision::Abandon { carrier: same[0] });
+        }
+        let carrier = CarrierId(self.next_carrier);
+        self.next_carrier += 1;
+        self.carriers
+            .insert(carrier, Carrier::new(place, purpose, now));
+        self.decide(Decision::Dial {
+            carrier,
+            candidate: place,
+            purpose,
+        });
+    }
+
+    pub(crate) fn dial_all_of(&mut self, now: Instant, transport: Transport) {
+        for place in 0..self.places.len() {
+            if self.places[place].candidate.transport == transport {
+                self.dial(now, place, Purpose::Manual);
+            }
+        }
+    }
+
+    pub(crate) fn dialed(&mut self, now: Instant, carrier: CarrierId) {
+        let Some(entry) = self.carriers.get_mut(&carrier) else {
+            // It was abandoned in the meantime.
+            self.decide(Decision::Rest { carrier });
+            return;
+        };
+        entry.live_since = Some(now);
+        entry.good_since = now;
+        entry.last_life = now;
+        let (place, purpose) = (entry.place, entry.purpose);
+        self.places[place].succeed();
+
+        match (self.in_use, self.outage) {
+            (None, outage) => {
+                self.measure_until = Some(now + self.config.start_measure);
+                let death = outage.and_then(|outage| outage.cause);
+                self.promote(
+                    now,
+                    carrier,
+                    death.map_or(Cause::Connected, Cause::Died),
+                    None,
+                );
+            }
+            (Some(_), Some(outage)) => {
+                let direction = self.doubt.as_ref().map(|doubt| doubt.direction);
+                let death = outage.cause.or(direction.map(DeathCause::Silent));
+                let death = death.unwrap_or(DeathCause::Closed);
+                self.promote(now, carrier, Cause::Died(death), None);
+            }
+            (Some(_), None) if purpose == Purpose::Manual => {
+                self.promote(now, carrier, Cause::Manual, None);
+            }
+            (Some(_), None) => {
+                let is_measured = self.measure_until.is_some();
+                let pace = if is_measured {
+                    Pace::Questioned
+                } else {
+                    Pace::Standby
+                };
+                self.set_pace(carrier, pace);
+                self.joined_beside(now, carrier);
+            }
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, now: Instant, carrier: CarrierId, failure: DialFailure) {
+        let Some(entry) = self.carriers.remove(&carrier) else {
+            return;
+        };
+        let place = entry.place;
+        let host_answers = matches!(
+            failure,
+            DialFailure::Refused | DialFailure::Handshake | DialFailure::Login
+        );
+        if let Some(outage) = &mut self.outage {
+            outage.host_answers = host_answers;
+        }
+        if failure == DialFailure::Login && self.in_use.is_none() {
+            self.is_refused = true;
+        }
+        let mut retry_in = None;
+        if self.in_use.is_some() && self.outage.is_none() {
+            let says_something = !matches!(failure, DialFailure::Resolve | DialFailure::Login);
+            let is_evidence = says_something && self.lives_beside(place, entry.dialed_at);
+            let quiet = self.is_quiet(now);
+            self.places[place].fail(&self.config, now, is_evidence, quiet);
+            let retry_at = self.places[place].retry_at();
+            retry_in = retry_at.map(|at| at.saturating_duration_since(now));
+        }
+        self.tell(Notice::DialFailed {
+            candidate: place,
+            failure,
+            retry_in,
+        });
+    }
+
+    /// Whether a failure of `place` is evidence against it: a carrier of the other family has
+    /// lived since the attempt began. Otherwise the whole network, or the server, may be away.
+    fn lives_beside(&self, place: usize, since: Instant) -> bool {
+        let family = self.places[place].candidate.transport.family();
+        self.carriers.iter().any(|(id, entry)| {
+            let lives = entry.is_live() && !entry.is_silent && entry.last_life >= since;
+            lives && self.family(*id) != family
+        })
+    }
+
+    /// Attempts that have taken too long have failed.
+    pub(crate) fn drop_old_attempts(&mut self, now: Instant) {
+        let patience = self.patience();
+        let old: Vec<_> = self
+            .attempts()
+            .filter(|(_, entry)| now.saturating_duration_since(entry.dialed_at) >= patience)
+            .map(|(id, _)| id)
+            .collect();
+        for carrier in old {
+            self.decide(Decision::Abandon { carrier });
+            self.dial_failed(now, carrier, DialFailure::Timeout);
+        }
+    }
+
+    /// How long an attempt may take.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.outage.is_none() {
+            return self.config.dial_timeout;
+        }
+        let srtt = self.carriers.values().map(|entry| entry.report.srtt).max();
+        let by_rtt = srtt.unwrap_or_default() * ATTEMPT_RTTS;
+        self.config.attempt_timeout.max(by_rtt)
+    }
+
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = (CarrierId, &Carrier)> {
+        let attempts = self.carriers.iter().filter(|(_, entry)| !entry.is_live());
+        attempts.map(|(id, entry)| (*id, entry))
+    }
+
+    /// After the start, the best of those that have answered is used.
+    pub(crate) fn end_start_measure(&mut self, now: Instant) {
+        let (Some(until), Some(in_use)) = (self.measure_until, self.in_use) else {
+            return;
+        };
+        if now < until || self.doubt.is_some() {
+            return;
+        }
+        self.measure_until = None;
+        self.plans.retain(|plan| plan.purpose == Purpose::Standby);
+        if let Some(best) = self.best_measured(now, in_use) {
+            self.promote(now, best, Cause::BestAtStart, None);
+        }
+    }
+
+    /// Keeps one carrier of the other family, and those that are preferred to the one in use, and
+    /// opens them where they are missing. Everything else rests.
+    pub(crate) fn keep_standby(&mut self, now: Instant) {
+        let Some(in_use) = self.in_use else {
+            return;
+        };
+        if self.measure_until.is_some() || self.doubt.is_some() || self.outage.is_some() {
+            return;
+        }
+        let mut is_kept = [false; 2];
+        let mut beside: Vec<_> = self
+            .carriers
+            .iter()
+            .filter(|(id, entry)| **id != in_use && entry.is_live())
+            .map(|(id, entry)| (entry.is_silent, self.place_rank(entry.place, now), *id))
+            .collect();
+        beside.sort();
+        for (_, _, carrier) in beside {
+            let kind = usize::from(self.family(carrier) == self.family(in_use));
+            let is_wanted = kind == 0 || self.is_preferred(carrier, in_use);
+            if is_wanted && !is_kept[kind] {
+                is_kept[kind] = true;
+            } else if self
+                .question
+                .as_ref()
+                .is_none_or(|question| !question.is_about(carrier))
+            {
+                self.carriers.remove(&carrier);
+                self.decide(Decision::Rest { carrier });
+            }
+        }
+        if let Some(place) = self.wanted_place(now) {
+            self.dial(now, place, Purpose::Standby);
+        }
+    }
+
+    /// The candidate to dial now for want of a standby, or because it is preferred to what is in
+    /// use.
+    fn wanted_place(&self, now: Instant) -> Option<usize> {
+        self.wanted_places()
+            .filter(|place| self.places[*place].is_due(now))
+            .min_by_key(|place| self.place_rank(*place, now))
+    }
+
+    /// When the next of them is due.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.wanted_places()
+            .filter_map(|place| self.places[place].retry_at())
+            .min()
+    }
+
+    fn wanted_places(&self) -> impl Iterator<Item = usize> {
+        let in_use = self
+            .in_use
+            .filter(|_| self.outage.is_none() && self.doubt.is_none());
+        let family = in_use.map(|id| self.family(id));
+        let rank = in_use.and_then(|id| Some(self.rank(self.carriers.get(&id)?.place)));
+        let is_there = |wanted: Family| {
+            let mut others = self.carriers.keys().filter(|id| Some(**id) != in_use);
+            others.any(|id| self.family(*id) == wanted)
+        };
+        let [udp, tcp] = [Family::Udp, Family::Tcp].map(is_there);
+        (0..self.places.len()).filter(move |place| {
+            let wanted = self.places[*place].candidate.transport.family();
+            let is_missing = match wanted {
+                Family::Udp => !udp,
+                Family::Tcp => !tcp,
+            };
+            let is_better = rank.is_some_and(|rank| self.rank(*place) < rank);
+            family.is_some() && is_missing && (family != Some(wanted) || is_better)
+        })
+    }
+
+    /// By what one of several candidates is chosen: what seems open, then preference.
+    pub(crate) fn place_rank(&self, place: usize, now: Instant) -> (bool, u32, usize, bool) {
+        let entry = &self.places[place];
+        let is_ipv4 = !entry.candidate.is_ipv6;
+        (
+            !entry.is_due(now),
+            entry.n_failures,
+            self.rank(place),
+            is_ipv4,
+        )
+    }
+
+    /// Whether the policy would rather use `carrier` when both are good.
+    pub(crate) fn is_preferred(&self, carrier: CarrierId, to: CarrierId) -> bool {
+        match (self.carriers.get(&carrier), self.carriers.get(&to)) {
+            (Some(one), Some(other)) => self.rank(one.place) < self.rank(other.place),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Is it dead? Silence, bursts, and what certain ends mean.
+
+use std::time::{Duration, Instant};
+
+use super::Policy;
+use super::words::{CarrierId, Cause, DeathCause, Decision, Family, Notice, Purpose, Transport};
+use crate::path::Direction;
+
+/// The carrier in use is silent, or its network has changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) direction: Direction,
+    /// Bursts that were sent on it.
+    n_bursts: u32,
+    /// The address has changed: the first new carrier is better than waiting.
+    is_moved: bool,
+    /// A dry run has told what it would do.
+    is_told: bool,
+}
+
+/// Bursts in a row on a carrier that stays silent. After them its prober's own heartbeats, four a
+/// second, find life as soon.
+const MAX_BURSTS: u32 = 3;
+/// A carrier that has lived so long and then falls silent is opened again at once.
+const PROVEN_AFTER: Duration = Duration::from_secs(30);
+/// Silence that the server tells of and this end has not noticed itself. Longer than what the
+/// prober takes, since the report itself took its way.
+const PEER_SILENCE_MIN: Duration = Duration::from_millis(1000);
+
+impl Policy {
+    pub(crate) fn silent(&mut self, now: Instant, carrier: CarrierId, direction: Direction) {
+        let Some(entry) = self
+            .carriers
+            .get_mut(&carrier)
+            .filter(|entry| entry.is_live())
+        else {
+            return;
+        };
+        entry.handle_silence(now);
+        let silence = match direction {
+            Direction::Inbound => entry.report.inbound_silence,
+            Direction::Outbound => entry.report.outbound_silence,
+        };
+        self.tell(Notice::Suspect {
+            carrier,
+            direction,
+            silence,
+        });
+        if self.in_use == Some(carrier) {
+            self.doubt_in_use(now, direction, false);
+        } else {
+            self.burst(carrier);
+        }
+    }
+
+    pub(crate) fn alive(&mut self, now: Instant, carrier: CarrierId) {
+        let Some(entry) = self
+            .carriers
+            .get_mut(&carrier)
+            .filter(|entry| entry.is_live())
+        else {
+            return;
+        };
+        entry.handle_life(now);
+        self.tell(Notice::Revived { carrier });
+        if self.in_use == Some(carrier) {
+            self.doubt = None;
+            self.end_outage();
+        } else if self.in_use.is_none() {
+            let death = self.outage.and_then(|outage| outage.cause);
+            self.promote(
+                now,
+                carrier,
+                death.map_or(Cause::Connected, Cause::Died),
+                None,
+            );
+        } else if let (Some(in_use), Some(_)) = (self.in_use, self.doubt) {
+            // An alternative has come to life: both show once more what they can.
+            self.burst(in_use);
+            self.burst(carrier);
+        }
+    }
+
+    pub(crate) fn burst_over(&mut self, now: Instant, carrier: CarrierId, n_answered: u32) {
+        let Some(entry) = self.carriers.get_mut(&carrier) else {
+            return;
+        };
+        entry.burst_answers = Some(n_answered);
+        if n_answered > 0 {
+            entry.handle_life(now);
+        }
+        match (self.in_use, self.doubt) {
+            (Some(in_use), _) if in_use == carrier && n_answered > 0 => {
+                self.doubt = None;
+                self.end_outage();
+            }
+            (Some(_), Some(_)) => self.judge(now),
+            (Some(_), None) if n_answered == 0 => self.standby_is_dead(now, carrier),
+            (None, _) if n_answered > 0 => self.alive(now, carrier),
+            _ => {}
+        }
+    }
+
+    /// The server has heard nothing on a carrier that this end believes in.
+    pub(crate) fn hear_of_silence(&mut self, now: Instant, carrier: CarrierId, silence: Duration) {
+        let Some(entry) = self.carriers.get(&carrier) else {
+            return;
+        };
+        let report = &entry.report;
+        let limit = (report.srtt * 3 + report.rttvar * 4).max(PEER_SILENCE_MIN);
+        if self.in_use == Some(carrier) && self.doubt.is_none() && silence >= limit {
+            self.doubt_in_use(now, Direction::Outbound, false);
+        }
+    }
+
+    /// A carrier was opened while another is in use.
+    pub(crate) fn joined_beside(&mut self, now: Instant, carrier: CarrierId) {
+        if let Some(doubt) = self.doubt {
+            if doubt.is_moved {
+                let death = DeathCause::AddressGone;
+                self.promote(now, carrier, Cause::Died(death), None);
+            } else {
+                self.judge(now);
+            }
+        }
+    }
+
+    pub(crate) fn network_changed(&mut self, now: Instant) {
+        self.stay.forget();
+        for place in &mut self.places {
+            place.retry_now();
+        }
+        if let Some(outage) = &mut self.outage {
+            outage.next_round = now;
+        }
+        let beside: Vec<_> = self.carriers.keys().copied().collect();
+        for carrier in beside {
+            let can_move = self.transport(carrier) == Transport::Quic;
+            let is_live = self.carriers[&carrier].is_live();
+            if can_move && is_live {
+                self.decide(Decision::Rebind { carrier });
+            } else if self.in_use != Some(carrier) {
+                // What it was bound to may be gone; a fresh one costs little.
+                self.carriers.remove(&carrier);
+                self.decide(match is_live {
+                    true => Decision::Rest { carrier },
+                    false => Decision::Abandon { carrier },
+                });
+            }
+        }
+        if let Some(in_use) = self.in_use {
+            let can_move = self.transport(in_use) == Transport::Quic;
+            self.doubt_in_use(now, Direction::Outbound, !can_move);
+        }
+    }
+
+    pub(crate) fn died(&mut self, now: Instant, carrier: CarrierId, cause: DeathCause) {
+        let Some(entry) = self.carriers.get(&carrier) else {
+            return;
+        };
+        if !entry.is_live() {
+            self.dial_failed(now, carrier, super::DialFailure::Refused);
+            return;
+        }
+        let transport = self.transport(carrier);
+        self.carriers.remove(&carrier);
+        self.tell(Notice::Dead {
+            carrier,
+            transport,
+            cause,
+        });
+        if cause == DeathCause::Goodbye {
+            // The session is over: nothing of it is worth keeping.
+            self.has_session = false;
+            for carrier in std::mem::take(&mut self.carriers).into_keys() {
+                self.decide(Decision::Rest { carrier });
+            }
+            self.in_use = None;
+        }
+        if self
+            .question
+            .as_ref()
+            .is_some_and(|question| question.is_about(carrier))
+        {
+            self.end_question(now, true);
+        }
+        if self.in_use.is_some_and(|in_use| in_use != carrier) {
+            if self.doubt.is_some() {
+                self.judge(now);
+            }
+            return;
+        }
+        self.in_use = None;
+        self.is_switching = false;
+        self.doubt = None;
+        match self.best_live(now, |_| true) {
+            Some(standby) => self.promote(now, standby, Cause::Died(cause), None),
+            None => {
+                self.begin_outage(now, Some(cause));
+                // Those that are left are silent: whichever answers first is used.
+                let left = self.carriers.iter().filter(|(_, entry)| entry.is_live());
+                for carrier in left.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.burst(carrier);
+                }
+            }
+        }
+    }
+
+    fn doubt_in_use(&mut self, now: Instant, direction: Direction, is_moved: bool) {
+        let Some(in_use) = self.in_use else {
+            return;
+        };
+        self.doubt = Some(Doubt {
+            direction,
+            n_bursts: 1,
+            is_moved,
+            is_told: false,
+        });
+        self.burst(in_use);
+        let standby = self.standby(now);
+        if let Some(standby) = standby {
+            self.burst(standby);
+        }
+        // On TCP probes wait behind a lost segment: only a fresh connection tells the path's
+        // silence from that of one connection.
+        let needs_fresh = self.family(in_use) == Family::Tcp || standby.is_none();
+        if needs_fresh && let Some(entry) = self.carriers.get(&in_use) {
+            let place = entry.place;
+            self.dial(now, place, Purpose::Beside);
+        }
+    }
+
+    /// The carrier in use is dead when its burst has stayed unanswered and another carrier lives.
+    fn judge(&mut self, now: Instant) {
+        let (Some(in_use), Some(doubt)) = (self.in_use, self.doubt) else {
+            return;
+        };
+        let answers = |carrier: CarrierId| self.carriers.get(&carrier)?.burst_answers;
+        if answers(in_use) != Some(0) {
+            return;
+        }
+        let fresh = self.best_fresh(in_use);
+        let standby = self.standby(now);
+        let lives =
+            |standby: &CarrierId| answers(*standby).is_some_and(|n| n >= self.config.alive_answers);
+        let death = Cause::Died(DeathCause::Silent(doubt.direction));
+        if let Some(heir) = fresh.or(standby.filter(lives)) {
+            if !doubt.is_told {
+                self.remember_death(now, in_use);
+                self.promote(now, heir, death, None);
+            }
+            if let Some(doubt) = &mut self.doubt {
+                // Only a dry run comes here.
+                doubt.is_told = true;
+            }
+            return;
+        }
+        if standby.is_some_and(|standby| answers(standby).is_none()) {
+            // Its burst is still under way.
+            return;
+        }
+        // No alternative: nothing is declared dead. Whatever answers first takes over.
+        self.begin_outage(now, None);
+        if doubt.n_bursts < MAX_BURSTS {
+            self.doubt = Some(Doubt {
+                n_bursts: doubt.n_bursts + 1,
+                ..doubt
+            });
+            self.burst(in_use);
+            if let Some(standby) = standby {
+                self.burst(standby);
+            }
+        }
+    }
+
+    /// A carrier that was opened beside the silent one, and of the same kind.
+    fn best_fresh(&self, in_use: CarrierId) -> Option<CarrierId> {
+        let fresh = self.carriers.iter().find(|(id, entry)| {
+            **id != in_use && entry.is_live() && entry.purpose == Purpose::Beside
+        });
+        fresh.map(|(id, _)| *id)
+    }
+
+    /// Silence of UDP while TCP lives is evidence against UDP.
+    fn remember_death(&mut self, now: Instant, carrier: CarrierId) {
+        let Some(entry) = self.carriers.get(&carrier) else {
+            return;
+        };
+        let quiet = self.is_quiet(now);
+        let is_evidence = self.family(carrier) == Family::Udp;
+        self.places[entry.place].fail(&self.config, now, is_evidence, quiet);
+    }
+
+    fn standby_is_dead(&mut self, now: Instant, carrier: CarrierId) {
+        let Some(entry) = self.carriers.remove(&carrier) else {
+            return;
+        };
+        let place = entry.place;
+        let transport = self.places[place].candidate.transport;
+        self.tell(Notice::Dead {
+            carrier,
+            transport,
+            cause: DeathCause::Silent(Direction::Outbound),
+        });
+        self.decide(Decision::Rest { carrier });
+        if self
+            .question
+            .as_ref()
+            .is_some_and(|question| question.is_about(carrier))
+        {
+            self.end_question(now, false);
+        }
+        let lived = entry
+            .live_since
+            .map(|since| now.saturating_duration_since(since));
+        if lived.is_none_or(|lived| lived < PROVEN_AFTER) {
+            let quiet = self.is_quiet(now);
+            self.places[place].fail(&self.config, now, true, quiet);
+        }
+    }
+
+    fn burst(&mut self, carrier: CarrierId) {
+        if let Some(entry) = self.carriers.get_mut(&carrier) {
+            entry.burst_answers = None;
+            self.decide(Decision::Burst { carrier });
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! Is there a better one? Questions, windows, and the return to what is preferred.
+//!
+//! A *question* compares the carrier in use with another one over windows in which both are
+//! probed at the same pace. It begins when the carrier in use looks bad, or when a preferred one
+//! has been good for long enough. It ends with a switch or with a notice that says why not.
+
+use std::time::{Duration, Instant};
+
+use super::Policy;
+use super::carrier::Carrier;
+use super::score;
+use super::words::{CarrierId, Cause, Decision, Family, Measured, Notice};
+use crate::path::{Pace, PathReport, Tally};
+
+/// A comparison that is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    from: CarrierId,
+    to: CarrierId,
+    is_return: bool,
+    started: Instant,
+    /// Windows that do not count yet: the carrier is adapting to its loss.
+    n_skipped: u32,
+    n_wins: u32,
+    n_losses: u32,
+    window: Window,
+}
+
+#[derive(Clone, Debug)]
+struct Window {
+    start: Instant,
+    from: Sums,
+    to: Sums,
+    n_bulk: u32,
+}
+
+/// One carrier's part of a window.
+#[derive(Clone, Debug)]
+struct Sums {
+    base: PathReport,
+    n_reports: u32,
+    /// Sum of srtt + 2·rttvar.
+    spread_rtt: Duration,
+    delivered: f64,
+    stall: Duration,
+}
+
+/// After a question without a switch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pause {
+    until: Option<Instant>,
+    wait: Duration,
+    /// Heartbeat loss at the last question.
+    loss: f64,
+}
+
+/// A question that gets no windows full is dropped: one carrier has fallen silent.
+const QUESTION_MAX: Duration = Duration::from_secs(60);
+/// Heartbeats that a look at the last seconds needs.
+const LOOK_HEARTBEATS: u64 = 4;
+/// Loss that has grown by so much since the last question does not wait for the next.
+const WORSE_BY: f64 = 0.15;
+/// A loss that differs by less needs no other congestion control or redundancy.
+const ADAPT_STEP: f64 = 0.05;
+/// A transport that is returned to may be so much slower: preference has its reasons.
+const RETURN_SLACK: f64 = 0.9;
+/// And its interactive time so much longer, by share and in time.
+const RETURN_SLACK_TIME: (f64, Duration) = (1.25, Duration::from_millis(10));
+/// Of two carriers of unequal preference, at start.
+const START_SLACK: f64 = 1.25;
+
+impl Policy {
+    /// A new report of `carrier` has come.
+    pub(crate) fn weigh(&mut self, now: Instant, carrier: CarrierId) {
+        if self.in_use == Some(carrier)
+            && let Some(entry) = self.carriers.get(&carrier)
+        {
+            let loss = entry
+                .report
+                .packets
+                .map_or(0.0, |_| recent_loss(entry, now));
+            self.capacity.add(now, entry.delivered(), loss);
+        }
+        let can_ask = self.doubt.is_none() && self.outage.is_none() && self.measure_until.is_none();
+        if !can_ask {
+            return;
+        }
+        match self.question.take() {
+            Some(question) => self.go_on(now, carrier, question),
+            None if self.in_use == Some(carrier) => self.look_for_questions(now, carrier),
+            None => {}
+        }
+    }
+
+    pub(crate) fn is_left_in_question(&self) -> bool {
+        self.question
+            .as_ref()
+            .is_some_and(|question| !question.is_return)
+    }
+
+    /// Ends a question, if there is one. One that changed nothing makes the next one wait.
+    pub(crate) fn end_question(&mut self, now: Instant, has_changed: bool) {
+        let Some(question) = self.question.take() else {
+            return;
+        };
+        self.set_pace(question.from, Pace::InUse);
+        if self.carriers.contains_key(&question.to) {
+            self.set_pace(question.to, Pace::Standby);
+        }
+        if has_changed {
+            self.pause = Pause::default();
+        } else if !question.is_return {
+            let config = &self.config;
+            let wait =
+                (self.pause.wait * 2).clamp(config.question_pause, config.question_pause_max);
+            self.pause.wait = wait;
+            self.pause.until = Some(now + wait);
+        }
+    }
+
+    /// The one to use of those that were measured at start, when it is not `in_use`.
+    pub(crate) fn best_measured(&self, now: Instant, in_use: CarrierId) -> Option<CarrierId> {
+        let time = |carrier: CarrierId| {
+            let entry = self.carriers.get(&carrier)?;
+            let report = &entry.report;
+            if report.srtt.is_zero() {
+                return None;
+            }
+            let loss = report.outbound.share().max(report.inbound.share());
+            let spread_rtt = report.srtt + report.rttvar * 2;
+            let family = self.family(carrier);
+            let time = score::interactive(family, spread_rtt, report.srtt, loss, entry.stall());
+            Some(time.as_secs_f64())
+        };
+        let other = self.best_live(now, |_| true)?;
+        let (mine, its) = (time(in_use)?, time(other)?);
+        let is_better = match self.is_preferred(other, in_use) {
+            true => its <= mine * START_SLACK,
+            false => its * START_SLACK <= mine,
+        };
+        is_better.then_some(other)
+    }
+
+    fn look_for_questions(&mut self, now: Instant, in_use: CarrierId) {
+        if self.manual.is_some() {
+            return;
+        }
+        if let Some(preferred) = self.due_return(now, in_use) {
+            self.ask(now, in_use, preferred, true);
+            return;
+        }
+        let Some(entry) = self.carriers.get(&in_use) else {
+            return;
+        };
+        let Some(loss) = self.looks_bad(now, entry) else {
+            return;
+        };
+        let is_paused = self.pause.until.is_some_and(|until| now < until);
+        let is_worse = loss >= self.pause.loss + WORSE_BY;
+        let Some(standby) = self.standby(now).filter(|_| !is_paused || is_worse) else {
+            return;
+        };
+        // A pinned transport is not left for its quality.
+        let to = self.carriers.get(&standby).map(|entry| entry.place);
+        if to.is_none_or(|place| self.places[place].candidate.is_fallback) {
+            return;
+        }
+        self.pause.loss = loss;
+        let stall = entry.stall();
+        self.tell(Notice::Questioned {
+            carrier: in_use,
+            heartbeat_loss: loss,
+            stall,
+        });
+        self.ask(now, in_use, standby, false);
+    }
+
+    /// The loss of heartbeats, when the last seconds are a reason to compare.
+    fn looks_bad(&self, now: Instant, entry: &Carrier) -> Option<f64> {
+        let config = &self.config;
+        let before = entry.a_moment_ago(now)?;
+        let heartbeats = entry.report.heartbeats.since(&before.heartbeats);
+        let loses =
+            heartbeats.total >= LOOK_HEARTBEATS && heartbeats.share() > config.loss_threshold;
+        let has_bulk = entry.has_bulk();
+        let family = self.places[entry.place].candidate.transport.family();
+        let packets = entry.report.packets.unwrap_or_default();
+        let packets = packets.since(&before.packets.unwrap_or_default());
+        let crawls = family == Family::Tcp
+            && has_bulk
+            && packets.total >= config.window_samples
+            && packets.share() >= config.tcp_loss;
+        let stands_still = entry.stall() >= config.stall_max / 2;
+        let is_starved = has_bulk && rate(entry.delivered()) < self.capacity.get() / 2.0;
+        (loses || crawls || stands_still || is_starved).then(|| heartbeats.share())
+    }
+
+    /// A preferred carrier that has been good for long enough.
+    fn due_return(&self, now: Instant, in_use: CarrierId) -> Option<CarrierId> {
+        let due = self.carriers.iter().filter(|(id, entry)| {
+            let transport = self.transport(**id);
+            let wait = self.stay.return_after(&self.config, transport);
+            entry.is_live()
+                && !entry.is_silent
+                && self.is_preferred(**id, in_use)
+                && now.saturating_duration_since(entry.good_since) >= wait
+                && self.stay.permits(&self.config, now, transport)
+        });
+        due.min_by_key(|(_, entry)| self.rank(entry.place))
+            .map(|(id, _)| *id)
+    }
+
+    fn ask(&mut self, now: Instant, from: CarrierId, to: CarrierId, is_return: bool) {
+        let Some(window) = self.new_window(now, from, to) else {
+            return;
+        };
+        let n_skipped = if is_return {
+            0
+        } else {
+            u32::from(self.adapt(now, from))
+        };
+        if let Some(entry) = self.carriers.get_mut(&to) {
+            entry.measured_rate = None;
+        }
+        self.question = Some(Question {
+            from,
+            to,
+            is_return,
+            started: now,
+            n_skipped,
+            n_wins: 0,
+            n_losses: 0,
+            window,
+        });
+        for carrier in [from, to] {
+            self.set_pace(carrier, Pace::Questioned);
+        }
+        // Without bulk in sight its rate decides nothing, and the link has shown none.
+        if self.capacity.get() > 0.0 {
+            let bytes = self.config.measure_bytes;
+            self.decide(Decision::MeasureRate { carrier: to, bytes });
+        }
+    }
+
+    /// On UDP congestion control and redundancy come first. Returns whether there was anything to
+    /// change.
+    fn adapt(&mut self, now: Instant, carrier: CarrierId) -> bool {
+        let is_udp = self.family(carrier) == Family::Udp;
+        let Some(entry) = self.carriers.get_mut(&carrier).filter(|_| is_udp) else {
+            return false;
+        };
+        let loss = recent_loss(entry, now);
+        if entry
+            .adapted_to
+            .is_some_and(|adapted| (adapted - loss).abs() < ADAPT_STEP)
+        {
+            return false;
+        }
+        entry.adapted_to = Some(loss);
+        #[expect(clippy::cast_possible_truncation, reason = "a share is at most 1")]
+        #[expect(clippy::cast_sign_loss, reason = "a share is at least 0")]
+        let loss_pct = (loss * 100.0).round() as u8;
+        self.decide(Decision::AdaptToLoss { carrier, loss_pct });
+        true
+    }
+
+    fn go_on(&mut self, now: Instant, carrier: CarrierId, mut question: Question) {
+        let (Some(from), Some(to)) = (
+            self.carriers.get(&question.from),
+            self.carriers.get(&question.to),
+        ) else {
+            self.question = Some(question);
+            self.end_question(now, true);
+            return;
+        };
+        if carrier == question.from {
+            question.window.from.add(from);
+            question.window.n_bulk += u32::from(from.has_bulk());
+        } else if carrier == question.to {
+            question.window.to.add(to);
+        }
+        let is_full = question.window.is_full(now, from, to, &self.config);
+        let is_stuck = now.saturating_duration_since(question.started) > QUESTION_MAX;
+        let next = self.new_window(now, question.from, question.to);
+        let (true, false, Some(next)) = (is_full, is_stuck, next) else {
+            self.question = Some(question);
+            if is_stuck {
+                self.end_question(now, false);
+            }
+            return;
+        };
+        let window = std::mem::replace(&mut question.window, next);
+        self.decide_by(now, &window, question);
+    }
+
+    /// A window is full.
+    fn decide_by(&mut self, now: Instant, window: &Window, mut question: Question) {
+        if question.n_skipped > 0 {
+            question.n_skipped -= 1;
+            self.question = Some(question);
+            return;
+        }
+        let is_bulk = window.n_bulk * 2 > window.from.n_reports;
+        let (Some(from), Some(to)) = (
+            self.measure(&window.from, question.from, is_bulk),
+            self.measure(&window.to, question.to, false),
+        ) else {
+            self.question = Some(question);
+            return;
+        };
+        let verdict = match question.is_return {
+            true => self.worth_return(&from, &to).then_some(Cause::Return),
+            false => self.worth_leaving(&from, &to, is_bulk, question.from),
+        };
+        match verdict {
+            Some(_) => question.n_wins += 1,
+            None => {
+                question.n_wins = 0;
+                question.n_losses += 1;
+            }
+        }
+        let needed = if question.is_return {
+            1
+        } else {
+            self.config.wins
+        };
+        let transport = self.transport(question.to);
+        let is_permitted = self.stay.permits(&self.config, now, transport);
+        // A bar that falls soon is waited for: the next windows are as good as these.
+        let bar_ends = self.stay.permitted_at(&self.config, transport);
+        let is_barred_long = bar_ends.is_some_and(|at| at > now + self.config.min_stay);
+        let (n_wins, n_losses, target) = (question.n_wins, question.n_losses, question.to);
+        let is_return = question.is_return;
+        self.question = Some(question);
+        match verdict {
+            Some(cause) if n_wins >= needed && is_permitted => {
+                self.promote(now, target, cause, Some((from, to)));
+            }
+            Some(_) if n_wins < needed || !is_barred_long => {}
+            None if n_losses < self.config.wins && !is_return => {}
+            _ => {
+                if is_return && let Some(entry) = self.carriers.get_mut(&target) {
+                    // It has to be good anew for as long.
+                    entry.good_since = now;
+                }
+                self.tell(Notice::Stayed {
+                    from,
+                    to,
+                    is_barred: verdict.is_some(),
+                });
+                self.end_question(now, false);
+            }
+        }
+    }
+
+    /// Why the carrier in use should be left for the other one, if it should.
+    fn worth_leaving(
+        &self,
+        from: &Measured,
+        to: &Measured,
+        is_bulk: bool,
+        in_use: CarrierId,
+    ) -> Option<Cause> {
+        let config = &self.config;
+        let is_tcp = self.family(in_use) == Family::Tcp;
+        let is_starved = is_bulk && from.bulk_rate < self.capacity.get() / 2.0;
+        let cause = if from.stall >= config.stall_max {
+            Cause::Stall
+        } else if from.heartbeat_loss > config.loss_threshold {
+            Cause::Loss
+        } else if is_starved || (is_tcp && is_bulk && from.packet_loss >= config.tcp_loss) {
+            Cause::Slow
+        } else {
+            return None;
+        };
+        let better_by = 1.0 + config.better_by;
+        let is_better = match is_bulk {
+            true => to.bulk_rate >= from.bulk_rate * better_by,
+            false => to.interactive.mul_f64(better_by) <= from.interactive,
+        };
+        is_better.then_some(cause)
+    }
+
+    fn worth_return(&self, from: &Measured, to: &Measured) -> bool {
+        let (share, time) = RETURN_SLACK_TIME;
+        let loses = to.heartbeat_loss > self.config.loss_threshold.max(from.heartbeat_loss);
+        let is_slow = to.interactive > from.interactive.mul_f64(share) + time;
+        let is_thin = to.bulk_rate < from.bulk_rate * RETURN_SLACK;
+        !loses && !is_slow && !is_thin
+    }
+
+    /// What a carrier was like in a window, and what bulk can expect of it. `is_bulk` says that
+    /// what it delivered is all that it can.
+    fn measure(&self, sums: &Sums, carrier: CarrierId, is_bulk: bool) -> Option<Measured> {
+        let entry = self.carriers.get(&carrier)?;
+        let family = self.family(carrier);
+        let report = &entry.report;
+        let heartbeat_loss = report.heartbeats.since(&sums.base.heartbeats).share();
+        let packet_loss = sums.packet_loss(entry, family, self.config.window_samples);
+        let n_reports = sums.n_reports.max(1);
+        let spread_rtt = sums.spread_rtt / n_reports;
+        let one_way = one_way_loss(report, &sums.base);
+
+        let known = self.capacity.get();
+        let measured = entry.measured_rate.filter(|_| !is_bulk);
+        let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
+        let capacity = known.max(by_burst);
+        let by_model = score::bulk_rate(family, entry.control, capacity, packet_loss, report.srtt);
+        let bulk_rate = match is_bulk {
+            true => by_model.min(sums.delivered / f64::from(n_reports)),
+            false => measured.map_or(by_model, |rate| by_model.min(rate)),
+        };
+        Some(Measured {
+            heartbeat_loss,
+            packet_loss,
+            srtt: report.srtt,
+            stall: sums.stall,
+            bulk_rate,
+            interactive: score::interactive(family, spread_rtt, report.srtt, one_way, sums.stall),
+        })
+    }
+
+    fn new_window(&self, now: Instant, from: CarrierId, to: CarrierId) -> Option<Window> {
+        Some(Window {
+            start: now,
+            from: Sums::new(self.carriers.get(&from)?),
+            to: Sums::new(self.carriers.get(&to)?),
+            n_bulk: 0,
+        })
+    }
+}
+
+impl Question {
+    pub(crate) fn is_about(&self, carrier: CarrierId) -> bool {
+        self.from == carrier || self.to == carrier
+    }
+}
+
+impl Window {
+    fn is_full(&self, now: Instant, from: &Carrier, to: &Carrier, config: &super::Config) -> bool {
+        let has_enough = |sums: &Sums, entry: &Carrier| {
+            let heartbeats = entry.report.heartbeats.since(&sums.base.heartbeats).total;
+            heartbeats.max(sums.packets(entry).total) >= config.window_samples
+        };
+        now.saturating_duration_since(self.start) >= config.window
+            && self.from.n_reports > 0
+            && self.to.n_reports > 0
+            && has_enough(&self.from, from)
+            && has_enough(&self.to, to)
+    }
+}
+
+impl Sums {
+    fn new(entry: &Carrier) -> Self {
+        Self {
+            base: entry.report,
+            n_reports: 0,
+            spread_rtt: Duration::ZERO,
+            delivered: 0.0,
+            stall: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, entry: &Carrier) {
+        self.n_reports += 1;
+        self.spread_rtt += entry.report.srtt + entry.report.rttvar * 2;
+        self.delivered += rate(entry.delivered());
+        self.stall = self.stall.max(entry.stall());
+    }
+
+    fn packets(&self, entry: &Carrier) -> Tally {
+        let base = self.base.packets.unwrap_or_default();
+        entry.report.packets.unwrap_or_default().since(&base)
+    }
+
+    /// From data packets where there were enough, from probes otherwise.
+    fn packet_loss(&self, entry: &Carrier, family: Family, samples: u64) -> f64 {
+        let packets = self.packets(entry);
+        match family {
+            _ if packets.total >= samples => packets.share(),
+            Family::Udp => one_way_loss(&entry.report, &self.base),
+            // What TCP has sent again counts, however little: its probes arrive all.
+            Family::Tcp if entry.report.packets.is_some() => packets.share(),
+            Family::Tcp => entry.report.heartbeats.since(&self.base.heartbeats).share(),
+        }
+    }
+}
+
+/// The loss of probes in the direction that loses more.
+fn one_way_loss(report: &PathReport, base: &PathReport) -> f64 {
+    let outbound = report.outbound.since(&base.outbound).share();
+    outbound.max(report.inbound.since(&base.inbound).share())
+}
+
+fn recent_loss(entry: &Carrier, now: Instant) -> f64 {
+    let base = entry.a_moment_ago(now).copied().unwrap_or_default();
+    one_way_loss(&entry.report, &base)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
+fn rate(bytes: u64) -> f64 {
+    bytes as f64
+}

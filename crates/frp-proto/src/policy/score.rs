@@ -1,0 +1,148 @@
+//! What a carrier can be expected to do, from what was measured of it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::words::Family;
+
+/// What the sender of a TCP carrier makes of loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcpControl {
+    /// Cubic, Reno and what is unknown: every loss is congestion.
+    #[default]
+    LossBased,
+    /// bbr: loses little below 15 %, and collapses above.
+    Bbr,
+}
+
+/// TCP's usual segment with timestamps.
+const MSS: f64 = 1448.0;
+/// Above it bbr's bandwidth filter takes loss for a slower link.
+const BBR_LOSS_MAX: f64 = 0.15;
+/// Over which bbr then falls to nearly nothing.
+const BBR_FALL: f64 = 0.10;
+/// What is left of a sender that has collapsed.
+const COLLAPSED: f64 = 0.02;
+
+/// Bytes a second that bulk can expect over a link of `capacity`.
+///
+/// UDP carriers send at the rate of the link whatever it loses. TCP is judged by its sender:
+/// Mathis' formula (1.22 · MSS / (RTT · √loss)) for one that takes loss for congestion.
+pub(crate) fn bulk_rate(
+    family: Family,
+    control: TcpControl,
+    capacity: f64,
+    loss: f64,
+    rtt: Duration,
+) -> f64 {
+    let arriving = capacity * (1.0 - loss);
+    match (family, control) {
+        (Family::Udp, _) => arriving,
+        (Family::Tcp, TcpControl::LossBased) => arriving.min(mathis_rate(loss, rtt)),
+        (Family::Tcp, TcpControl::Bbr) => {
+            let left = 1.0 - (loss - BBR_LOSS_MAX).max(0.0) / BBR_FALL;
+            arriving * left.max(COLLAPSED)
+        }
+    }
+}
+
+/// Without loss there is no limit.
+pub(crate) fn mathis_rate(loss: f64, rtt: Duration) -> f64 {
+    1.22 * MSS / (rtt.as_secs_f64().max(0.000_1) * loss.sqrt())
+}
+
+/// How long interactive data takes: the round trip with its variation, what losing it costs, and
+/// the stalls. A loss costs a UDP carrier about two round trips (noticing it, sending again); on
+/// TCP that shows in the round-trip times themselves.
+pub(crate) fn interactive(
+    family: Family,
+    spread_rtt: Duration,
+    srtt: Duration,
+    loss: f64,
+    stall: Duration,
+) -> Duration {
+    let again = match family {
+        Family::Udp => srtt.mul_f64(2.0 * loss / (1.0 - loss.min(0.95))),
+        Family::Tcp => Duration::ZERO,
+    };
+    spread_rtt + again + stall
+}
+
+/// The rate that the link has shown of late, over whichever carrier.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Capacity {
+    /// Maxima of epochs, the newest last.
+    epochs: VecDeque<(Instant, f64)>,
+}
+
+/// Ten of these are remembered: a link that has become slower is believed after this long.
+const EPOCH: Duration = Duration::from_secs(10);
+const MAX_EPOCHS: usize = 6;
+
+impl Capacity {
+    /// What was delivered, with the loss at the time.
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
+    pub(crate) fn add(&mut self, now: Instant, delivered: u64, loss: f64) {
+        let rate = delivered as f64 / (1.0 - loss.clamp(0.0, 0.5));
+        match self.epochs.back_mut() {
+            Some((start, max)) if now.saturating_duration_since(*start) < EPOCH => {
+                *max = max.max(rate);
+            }
+            _ => {
+                if self.epochs.len() == MAX_EPOCHS {
+                    self.epochs.pop_front();
+                }
+                self.epochs.push_back((now, rate));
+            }
+        }
+    }
+
+    pub(crate) fn get(&self) -> f64 {
+        self.epochs
+            .iter()
+            .map(|(_, rate)| *rate)
+            .fold(0.0, f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MBIT: f64 = 125_000.0;
+
+    fn tcp(control: TcpControl, loss: f64) -> f64 {
+        let rtt = Duration::from_millis(100);
+        bulk_rate(Family::Tcp, control, 100.0 * MBIT, loss, rtt) / MBIT
+    }
+
+    #[test]
+    fn cubic_is_judged_by_mathis() {
+        // The figures of 100 ms: 1.4, 0.63, 0.45 and 0.26 Mbit/s.
+        for (loss, mbit) in [(0.01, 1.41), (0.05, 0.63), (0.10, 0.45), (0.30, 0.26)] {
+            assert!((tcp(TcpControl::LossBased, loss) - mbit).abs() < 0.01);
+        }
+        assert!((tcp(TcpControl::LossBased, 0.0) - 100.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn bbr_loses_little_below_15_percent_and_all_above_25() {
+        assert!((tcp(TcpControl::Bbr, 0.10) - 90.0).abs() < 0.01);
+        assert!((tcp(TcpControl::Bbr, 0.20) - 40.0).abs() < 0.01);
+        assert!(tcp(TcpControl::Bbr, 0.30) < 2.0);
+    }
+
+    #[test]
+    fn the_capacity_is_what_was_seen_in_the_last_minute() {
+        let start = crate::path::test_start();
+        let mut capacity = Capacity::default();
+        for second in 0..100 {
+            let now = start + Duration::from_secs(second);
+            capacity.add(now, if second < 10 { 1000 } else { 90 }, 0.1);
+            if second == 50 {
+                assert!((capacity.get() - 1000.0 / 0.9).abs() < 0.1);
+            }
+        }
+        assert!((capacity.get() - 100.0).abs() < 0.1);
+    }
+}
