@@ -298,7 +298,7 @@ impl Policy {
             .chain(attempts)
             .chain(rounds)
             .chain(grace_end.filter(|at| *at > now))
-            .chain(self.measure_until)
+            .chain(self.measure_ends())
             .chain(self.next_retry())
             .min()
     }

@@ -311,12 +311,18 @@ impl Policy {
         attempts.map(|(id, entry)| (*id, entry))
     }
 
+    /// When the best at start is chosen; later when the one in use is in doubt by then.
+    pub(crate) fn measure_ends(&self) -> Option<Instant> {
+        let is_settled = self.in_use.is_some() && self.doubt.is_none();
+        self.measure_until.filter(|_| is_settled)
+    }
+
     /// After the start, the best of those that have answered is used.
     pub(crate) fn end_start_measure(&mut self, now: Instant) {
-        let (Some(until), Some(in_use)) = (self.measure_until, self.in_use) else {
+        let (Some(until), Some(in_use)) = (self.measure_ends(), self.in_use) else {
             return;
         };
-        if now < until || self.doubt.is_some() {
+        if now < until {
             return;
         }
         self.measure_until = None;
@@ -378,9 +384,9 @@ impl Policy {
     }
 
     fn wanted_places(&self) -> impl Iterator<Item = usize> {
-        let in_use = self
-            .in_use
-            .filter(|_| self.outage.is_none() && self.doubt.is_none());
+        let is_settled =
+            self.outage.is_none() && self.doubt.is_none() && self.measure_until.is_none();
+        let in_use = self.in_use.filter(|_| is_settled);
         let family = in_use.map(|id| self.family(id));
         let rank = in_use.and_then(|id| Some(self.rank(self.carriers.get(&id)?.place)));
         let is_there = |wanted: Family| {

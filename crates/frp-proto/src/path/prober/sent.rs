@@ -92,7 +92,7 @@ impl SentProbes {
             let age = now.saturating_duration_since(probe.at);
             if !probe.is_heartbeat_judged {
                 probe.is_heartbeat_judged = true;
-                self.heartbeats.add(age > lost_after);
+                self.heartbeats.add(age >= lost_after);
             }
             echoed.newest_sent = Some(probe.at);
             let is_of_burst = probe.is_ask && burst.is_some_and(|first| probe.number >= first);
@@ -108,7 +108,7 @@ impl SentProbes {
     /// Counts heartbeats whose time is up.
     pub(crate) fn judge(&mut self, now: Instant, lost_after: Duration) {
         for probe in &mut self.probes {
-            if now.saturating_duration_since(probe.at) <= lost_after {
+            if now.saturating_duration_since(probe.at) < lost_after {
                 break;
             }
             if !probe.is_heartbeat_judged {
