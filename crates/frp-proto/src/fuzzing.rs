@@ -5,6 +5,8 @@
 
 mod hold;
 
+use std::time::{Duration, Instant};
+
 use bytes::{Bytes, BytesMut};
 
 pub use self::hold::hold_frames;
@@ -12,6 +14,7 @@ use crate::aead::Opener;
 use crate::extension::Extension;
 use crate::hello::{self, Algorithm};
 use crate::msg::Message;
+use crate::path::{Pace, PathReport, Probe, Prober, ProberConfig, Role};
 use crate::snappy::{Decoder, Encoder};
 use crate::v2::{self, FrameType};
 use crate::wire::{DecodeError, WireVersion};
@@ -71,6 +74,48 @@ pub fn snappy_decoder(data: &[u8]) {
         (data.to_vec(), None, 0),
         "what was written is read"
     );
+}
+
+/// Probes and path reports, and a prober that is told whatever they say.
+pub fn path_payloads(data: &[u8]) {
+    if let Ok(report) = PathReport::decode(data) {
+        let mut written = Vec::new();
+        report.encode(&mut written);
+        assert!(written.len() <= PathReport::MAX_LEN, "a report is short");
+        assert_eq!(
+            PathReport::decode(&written),
+            Ok(report),
+            "what was written is read"
+        );
+    }
+    let Ok(probe) = Probe::decode(data) else {
+        return;
+    };
+    let mut written = Vec::new();
+    probe.encode(&mut written);
+    assert!(written.len() <= Probe::MAX_LEN, "a probe is short");
+    assert_eq!(
+        Probe::decode(&written),
+        Ok(probe),
+        "what was written is read"
+    );
+    tell_prober(&probe);
+}
+
+/// Tells a prober that has sent some probes.
+fn tell_prober(probe: &Probe) {
+    #[expect(clippy::disallowed_methods, reason = "an origin for simulated time")]
+    let start = Instant::now();
+    let config = ProberConfig::default();
+    let mut prober = Prober::new(config, Role::Asking, Pace::InUse, 1, start);
+    for step in 0..8 {
+        let now = start + Duration::from_millis(250 * step);
+        prober.handle_timeout(now);
+        prober.poll_transmit(now);
+        prober.handle_probe(now, probe);
+        let report = prober.report(now, 1);
+        assert!(report.inbound.total <= 1025, "a jump of numbers is bounded");
+    }
 }
 
 /// The key of [`aead_opener`].

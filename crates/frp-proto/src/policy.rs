@@ -299,6 +299,7 @@ impl Policy {
             .chain(rounds)
             .chain(grace_end.filter(|at| *at > now))
             .chain(self.measure_ends())
+            .chain(self.doubt.and_then(|doubt| Some(doubt.heir?.1)))
             .chain(self.next_retry())
             .min()
     }
@@ -356,6 +357,9 @@ impl Policy {
             return;
         }
         self.in_use = Some(to);
+        if let Some(entry) = self.carriers.get_mut(&to) {
+            entry.begin_use(now);
+        }
         self.last_used = Some(to_transport);
         self.generation += 1;
         self.is_switching = true;
@@ -385,6 +389,7 @@ impl Policy {
 
     /// Does what is due, whatever has happened.
     fn settle(&mut self, now: Instant) {
+        self.promote_heir(now);
         self.drop_old_attempts(now);
         self.run_outage(now);
         self.launch_plans(now);

@@ -8,6 +8,7 @@
 use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use frp_proto::aead::Sealer;
@@ -18,6 +19,7 @@ use frp_proto::hold::frame::{Ack, Attach, AttachStatus, Attached, Frame, ResetCo
 use frp_proto::hold::join::{Join, JoinStatus, Joined};
 use frp_proto::hold::key::SessionKey;
 use frp_proto::hold::session_frame::{GoodbyeReason, SessionFrame};
+use frp_proto::path::{Ask, Heard, PathReport, Probe, Queues, Tally};
 use frp_proto::v2::{self, FrameType};
 use frp_proto::{fuzzing, snappy};
 use serde_json::Value;
@@ -45,6 +47,11 @@ fn the_snappy_decoder_survives_the_corpus() {
 #[test]
 fn hold_frames_survive_the_corpus() {
     run("hold_frames", fuzzing::hold_frames);
+}
+
+#[test]
+fn path_payloads_survive_the_corpus() {
+    run("path_payloads", fuzzing::path_payloads);
 }
 
 /// Runs every file of a target's corpus, and mutations of each.
@@ -203,6 +210,7 @@ fn write_the_seed_corpus() {
     encoder.encode(b"stored", &mut compressed);
     write("snappy_decoder", "padding", &compressed);
     write_hold_corpus();
+    write_path_payloads();
 }
 
 fn write_hold_corpus() {
@@ -298,6 +306,53 @@ fn write_hold_corpus() {
     let mut wire = Vec::new();
     Joined::new(&key, &join, JoinStatus::Ok, Generation(5), &[6; 32]).encode(&mut wire);
     write("hold_frames", "joined", &wire);
+}
+
+fn write_path_payloads() {
+    let first = Probe {
+        number: 1,
+        sent_at: 7,
+        ask: Ask::Once,
+        next_in: Duration::from_millis(250),
+        heard: None,
+        queues: Queues::default(),
+    };
+    let later = Probe {
+        number: 90,
+        ask: Ask::Twice,
+        heard: Some(Heard {
+            last: 5,
+            held: Duration::from_micros(300),
+            missing: 0b101,
+        }),
+        queues: Queues {
+            interactive: 100,
+            bulk: 1_000_000,
+            delay: Duration::from_millis(40),
+        },
+        ..first
+    };
+    for (name, probe) in [("first_probe", first), ("probe_of_a_burst", later)] {
+        let mut bytes = Vec::new();
+        probe.encode(&mut bytes);
+        write("path_payloads", name, &bytes);
+    }
+    let report = PathReport {
+        carrier: 3,
+        srtt: Duration::from_millis(50),
+        heartbeats: Tally { total: 40, lost: 4 },
+        packets: Some(Tally {
+            total: 100_000,
+            lost: 700,
+        }),
+        delivered_rate: 12_500_000,
+        ..PathReport::default()
+    };
+    for (name, packets) in [("report", report.packets), ("report_without_packets", None)] {
+        let mut bytes = Vec::new();
+        PathReport { packets, ..report }.encode(&mut bytes);
+        write("path_payloads", name, &bytes);
+    }
 }
 
 fn write(target: &str, name: &str, data: &[u8]) {

@@ -43,9 +43,6 @@ pub struct ProberConfig {
     pub suspect_intervals: u32,
     /// And not before this time: below it, TCP repairs a single loss by itself.
     pub suspect_min: Duration,
-    /// Probes in a burst. With the three before it, all are lost by chance in one of 10^6 cases at
-    /// 30 % loss each way.
-    pub burst_len: u32,
     /// Between the probes of a burst: longer than most bursts of loss, and all of it over in half
     /// a second.
     pub burst_spacing: Duration,
@@ -64,7 +61,6 @@ impl Default for ProberConfig {
             lost_after_unknown: Duration::from_secs(1),
             suspect_intervals: 3,
             suspect_min: Duration::from_millis(600),
-            burst_len: 12,
             burst_spacing: Duration::from_millis(40),
             burst_spread: 0.25,
             second_answer_after: Duration::from_millis(20),
@@ -279,12 +275,12 @@ impl Prober {
         }
     }
 
-    /// Starts a burst, unless one is under way.
-    pub fn start_burst(&mut self, now: Instant) {
+    /// Starts a burst of so many probes, unless one is under way.
+    pub fn start_burst(&mut self, now: Instant, n_probes: u32) {
         if self.burst.is_none() {
             self.burst = Some(Burst {
                 first: None,
-                n_left: self.config.burst_len,
+                n_left: n_probes.max(1),
                 n_answered: 0,
                 next_at: now,
             });

@@ -17,6 +17,8 @@ pub(crate) struct Carrier {
     pub(crate) dialed_at: Instant,
     /// When it had logged in. `None` while it is an attempt.
     pub(crate) live_since: Option<Instant>,
+    /// When it came into use.
+    used_since: Option<Instant>,
     pub(crate) control: TcpControl,
     pub(crate) report: PathReport,
     /// The other end's report.
@@ -24,6 +26,8 @@ pub(crate) struct Carrier {
     /// Reports of the last seconds, the newest last.
     pub(crate) recent: VecDeque<(Instant, PathReport)>,
     pub(crate) is_silent: bool,
+    /// Stalls say nothing of the carrier before this.
+    excused_until: Option<Instant>,
     /// When it was last seen to live.
     pub(crate) last_life: Instant,
     /// How the latest burst ended; `None` while one is under way.
@@ -43,6 +47,8 @@ pub(crate) struct Carrier {
 /// What `recent` covers, and its bound: at the bound the oldest is dropped.
 const RECENT: Duration = Duration::from_secs(3);
 const MAX_RECENT: usize = 64;
+/// For how long a report can tell of a stall that is over.
+const STALL_MEMORY: Duration = Duration::from_secs(6);
 /// Heartbeats after which a standby is found good or not: with fewer, one loss decides.
 const CHECK_HEARTBEATS: u64 = 6;
 
@@ -53,11 +59,13 @@ impl Carrier {
             purpose,
             dialed_at: now,
             live_since: None,
+            used_since: None,
             control: TcpControl::default(),
             report: PathReport::default(),
             peer: None,
             recent: VecDeque::new(),
             is_silent: false,
+            excused_until: None,
             last_life: now,
             burst_answers: None,
             good_since: now,
@@ -99,13 +107,28 @@ impl Carrier {
         self.good_since = now;
     }
 
-    pub(crate) fn handle_life(&mut self, now: Instant) {
+    /// After an outage of everything its stall is not the carrier's fault.
+    pub(crate) fn handle_life(&mut self, now: Instant, was_outage: bool) {
         if self.is_silent {
             self.good_since = now;
+        }
+        if was_outage {
+            self.excused_until = Some(now + STALL_MEMORY);
         }
         self.is_silent = false;
         self.last_life = now;
         self.n_refusals = 0;
+    }
+
+    /// It comes into use: what was measured of it before says little of what is to come.
+    pub(crate) fn begin_use(&mut self, now: Instant) {
+        self.used_since = Some(now);
+        self.recent.clear();
+    }
+
+    pub(crate) fn has_been_used_for(&self, now: Instant, time: Duration) -> bool {
+        self.used_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= time)
     }
 
     /// The report that the recent past is compared with: more than a second old.
@@ -125,8 +148,11 @@ impl Carrier {
         self.report.delivered_rate.max(peer)
     }
 
-    /// The longest stall of either end.
-    pub(crate) fn stall(&self) -> Duration {
+    /// The longest stall of either end, but for one that was the whole link's.
+    pub(crate) fn stall(&self, now: Instant) -> Duration {
+        if self.excused_until.is_some_and(|until| now < until) {
+            return Duration::ZERO;
+        }
         let peer = self.peer.map_or(Duration::ZERO, |peer| peer.stall);
         self.report.stall.max(peer)
     }

@@ -219,12 +219,7 @@ impl Policy {
                     None,
                 );
             }
-            (Some(_), Some(outage)) => {
-                let direction = self.doubt.as_ref().map(|doubt| doubt.direction);
-                let death = outage.cause.or(direction.map(DeathCause::Silent));
-                let death = death.unwrap_or(DeathCause::Closed);
-                self.promote(now, carrier, Cause::Died(death), None);
-            }
+            (Some(_), Some(_)) => self.found_heir(now, carrier),
             (Some(_), None) if purpose == Purpose::Manual => {
                 self.promote(now, carrier, Cause::Manual, None);
             }
@@ -327,6 +322,11 @@ impl Policy {
         }
         self.measure_until = None;
         self.plans.retain(|plan| plan.purpose == Purpose::Standby);
+        let beside = self.carriers.iter().filter(|(id, _)| **id != in_use);
+        let live = beside.filter(|(_, entry)| entry.is_live());
+        for carrier in live.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.set_pace(carrier, Pace::Standby);
+        }
         if let Some(best) = self.best_measured(now, in_use) {
             self.promote(now, best, Cause::BestAtStart, None);
         }

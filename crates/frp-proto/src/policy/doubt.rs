@@ -14,6 +14,10 @@ pub(crate) struct Doubt {
     n_bursts: u32,
     /// The address has changed: the first new carrier is better than waiting.
     is_moved: bool,
+    /// All speaks for its death, and a last short burst is under way.
+    is_confirming: bool,
+    /// A new carrier that takes over at the time given, unless this one shows life before.
+    pub(crate) heir: Option<(CarrierId, Instant)>,
     /// A dry run has told what it would do.
     is_told: bool,
 }
@@ -61,7 +65,7 @@ impl Policy {
         else {
             return;
         };
-        entry.handle_life(now);
+        entry.handle_life(now, self.outage.is_some());
         self.tell(Notice::Revived { carrier });
         if self.in_use == Some(carrier) {
             self.doubt = None;
@@ -87,7 +91,7 @@ impl Policy {
         };
         entry.burst_answers = Some(n_answered);
         if n_answered > 0 {
-            entry.handle_life(now);
+            entry.handle_life(now, self.outage.is_some());
         }
         match (self.in_use, self.doubt) {
             (Some(in_use), _) if in_use == carrier && n_answered > 0 => {
@@ -214,6 +218,8 @@ impl Policy {
             direction,
             n_bursts: 1,
             is_moved,
+            is_confirming: false,
+            heir: None,
             is_told: false,
         });
         self.burst(in_use);
@@ -244,11 +250,18 @@ impl Policy {
         let lives =
             |standby: &CarrierId| answers(*standby).is_some_and(|n| n >= self.config.alive_answers);
         let death = Cause::Died(DeathCause::Silent(doubt.direction));
-        if let Some(heir) = fresh.or(standby.filter(lives)) {
-            if !doubt.is_told {
-                self.remember_death(now, in_use);
-                self.promote(now, heir, death, None);
+        let heir = fresh.or(standby.filter(lives)).filter(|_| !doubt.is_told);
+        if let Some(heir) = heir {
+            if fresh.is_none() && !doubt.is_confirming {
+                self.doubt = Some(Doubt {
+                    is_confirming: true,
+                    ..doubt
+                });
+                self.burst_of(in_use, self.config.confirm_len);
+                return;
             }
+            self.remember_death(now, in_use);
+            self.promote(now, heir, death, None);
             if let Some(doubt) = &mut self.doubt {
                 // Only a dry run comes here.
                 doubt.is_told = true;
@@ -260,6 +273,7 @@ impl Policy {
             return;
         }
         // No alternative: nothing is declared dead. Whatever answers first takes over.
+        self.end_question(now, false);
         self.begin_outage(now, None);
         if doubt.n_bursts < MAX_BURSTS {
             self.doubt = Some(Doubt {
@@ -319,10 +333,47 @@ impl Policy {
         }
     }
 
+    /// A carrier was opened while all was lost. The old one, which may have come back as well, is
+    /// asked once more.
+    pub(crate) fn found_heir(&mut self, now: Instant, heir: CarrierId) {
+        let (Some(in_use), Some(doubt)) = (self.in_use, &mut self.doubt) else {
+            return;
+        };
+        if doubt.heir.is_none() {
+            let srtt = self
+                .carriers
+                .get(&in_use)
+                .map_or(Duration::ZERO, |entry| entry.report.srtt);
+            let [least, most] = self.config.old_first;
+            doubt.heir = Some((heir, now + (srtt * 2).clamp(least, most)));
+            self.burst(in_use);
+        }
+    }
+
+    /// The heir takes over when its time has come.
+    pub(crate) fn promote_heir(&mut self, now: Instant) {
+        let Some(doubt) = &mut self.doubt else {
+            return;
+        };
+        let Some((heir, _)) = doubt.heir.filter(|(_, at)| *at <= now) else {
+            return;
+        };
+        doubt.heir = None;
+        let death = DeathCause::Silent(doubt.direction);
+        if self.carriers.contains_key(&heir) && !doubt.is_told {
+            doubt.is_told = true;
+            self.promote(now, heir, Cause::Died(death), None);
+        }
+    }
+
     fn burst(&mut self, carrier: CarrierId) {
+        self.burst_of(carrier, self.config.burst_len);
+    }
+
+    fn burst_of(&mut self, carrier: CarrierId, n_probes: u32) {
         if let Some(entry) = self.carriers.get_mut(&carrier) {
             entry.burst_answers = None;
-            self.decide(Decision::Burst { carrier });
+            self.decide(Decision::Burst { carrier, n_probes });
         }
     }
 }

@@ -129,7 +129,7 @@ impl Policy {
             let loss = report.outbound.share().max(report.inbound.share());
             let spread_rtt = report.srtt + report.rttvar * 2;
             let family = self.family(carrier);
-            let time = score::interactive(family, spread_rtt, report.srtt, loss, entry.stall());
+            let time = score::interactive(family, spread_rtt, report.srtt, loss, Duration::ZERO);
             Some(time.as_secs_f64())
         };
         let other = self.best_live(now, |_| true)?;
@@ -166,7 +166,7 @@ impl Policy {
             return;
         }
         self.pause.loss = loss;
-        let stall = entry.stall();
+        let stall = entry.stall(now);
         self.tell(Notice::Questioned {
             carrier: in_use,
             heartbeat_loss: loss,
@@ -190,8 +190,11 @@ impl Policy {
             && has_bulk
             && packets.total >= config.window_samples
             && packets.share() >= config.tcp_loss;
-        let stands_still = entry.stall() >= config.stall_max / 2;
-        let is_starved = has_bulk && rate(entry.delivered()) < self.capacity.get() / 2.0;
+        let stands_still = entry.stall(now) >= config.stall_max / 2;
+        // A transfer needs some time to grow on a carrier that has just come into use.
+        let has_grown = entry.has_been_used_for(now, config.window);
+        let is_starved =
+            has_bulk && has_grown && rate(entry.delivered()) < self.capacity.get() / 2.0;
         (loses || crawls || stands_still || is_starved).then(|| heartbeats.share())
     }
 
@@ -274,10 +277,10 @@ impl Policy {
             return;
         };
         if carrier == question.from {
-            question.window.from.add(from);
+            question.window.from.add(now, from);
             question.window.n_bulk += u32::from(from.has_bulk());
         } else if carrier == question.to {
-            question.window.to.add(to);
+            question.window.to.add(now, to);
         }
         let is_full = question.window.is_full(now, from, to, &self.config);
         let is_stuck = now.saturating_duration_since(question.started) > QUESTION_MAX;
@@ -461,11 +464,11 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, entry: &Carrier) {
+    fn add(&mut self, now: Instant, entry: &Carrier) {
         self.n_reports += 1;
         self.spread_rtt += entry.report.srtt + entry.report.rttvar * 2;
         self.delivered += rate(entry.delivered());
-        self.stall = self.stall.max(entry.stall());
+        self.stall = self.stall.max(entry.stall(now));
     }
 
     fn packets(&self, entry: &Carrier) -> Tally {

@@ -65,8 +65,16 @@ pub(crate) fn interactive(
         Family::Udp => srtt.mul_f64(2.0 * loss / (1.0 - loss.min(0.95))),
         Family::Tcp => Duration::ZERO,
     };
-    spread_rtt + again + stall
+    let noticed = if stall < STALL_MIN {
+        Duration::ZERO
+    } else {
+        stall
+    };
+    spread_rtt + again + noticed
 }
+
+/// Between two acknowledgements a transfer always waits; below this it is no stall.
+const STALL_MIN: Duration = Duration::from_millis(250);
 
 /// The rate that the link has shown of late, over whichever carrier.
 #[derive(Clone, Debug, Default)]

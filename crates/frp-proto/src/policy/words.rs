@@ -109,6 +109,8 @@ pub enum Decision {
     Burst {
         /// On which carrier.
         carrier: CarrierId,
+        /// How many.
+        n_probes: u32,
     },
     /// Probe at another pace.
     Probe {

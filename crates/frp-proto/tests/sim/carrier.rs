@@ -61,7 +61,9 @@ impl SimCarrier {
     pub(crate) fn transfer(&mut self, link: &Link, wanted: f64, time: Duration, unit: f64) -> u64 {
         let family = self.family();
         let ways = [Way::ToServer, Way::ToClient];
-        let is_cut = ways.iter().any(|way| link.is_cut(family, *way, self.address));
+        let is_cut = ways
+            .iter()
+            .any(|way| link.is_cut(family, *way, self.address));
         let is_stuck = self.pipes.iter().any(|pipe| pipe.is_stuck());
         let loss = link.mean_loss(family);
         let mut rate = (link.rate * (1.0 - loss)).min(wanted);
@@ -80,7 +82,11 @@ impl SimCarrier {
             }
             Family::Tcp => {}
         }
-        let arrived = if is_cut || is_stuck { 0.0 } else { rate * time.as_secs_f64() };
+        let arrived = if is_cut || is_stuck {
+            0.0
+        } else {
+            rate * time.as_secs_f64()
+        };
         let sent_packets = (arrived / 1448.0 / (1.0 - seen_loss).max(0.05)).round();
         self.packets.total += sent_packets as u64;
         self.packets.lost += (sent_packets * seen_loss).round() as u64;
@@ -126,9 +132,10 @@ impl Pipe {
         })
     }
 
-    /// A transmission has arrived. Returns what can be delivered in order, and a message before it
-    /// that the receiver's acknowledgements give away as lost.
-    pub(crate) fn arrive(&mut self, number: u64) -> (Vec<Probe>, Option<u64>) {
+    /// A transmission has arrived. Returns what can be delivered in order, and the messages that
+    /// the receiver's acknowledgements give away as lost.
+    pub(crate) fn arrive(&mut self, number: u64) -> (Vec<Probe>, Vec<u64>) {
+        let was_stuck = self.is_stuck();
         if let Some((probe, _)) = self.waiting.remove(&number) {
             self.arrived.insert(number, probe);
         }
@@ -138,15 +145,30 @@ impl Pipe {
             self.next_delivered += 1;
         }
         let head = self.next_delivered;
+        if was_stuck && !delivered.is_empty() {
+            // The timer has found the path alive: all that was lost meanwhile follows.
+            let mut again = Vec::new();
+            for (number, (_, attempts)) in &mut self.waiting {
+                *attempts = 0;
+                again.push(*number);
+            }
+            return (delivered, again);
+        }
         let is_given_away = number >= head + 3 && self.hurried < head + 1;
         if is_given_away {
             self.hurried = head + 1;
         }
-        (delivered, is_given_away.then_some(head))
+        (
+            delivered,
+            is_given_away.then_some(head).into_iter().collect(),
+        )
     }
 
     /// Whether the head was lost more than once: nothing moves until it is through.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.waiting.values().next().is_some_and(|(_, attempts)| *attempts > 1)
+        self.waiting
+            .values()
+            .next()
+            .is_some_and(|(_, attempts)| *attempts > 1)
     }
 }

@@ -126,7 +126,11 @@ impl Link {
             Loss::Random(share) => share,
             Loss::Bursts(begin, end) => begin / (begin + end),
         };
-        let policed = if family == Family::Udp { self.udp_policed } else { 0.0 };
+        let policed = if family == Family::Udp {
+            self.udp_policed
+        } else {
+            0.0
+        };
         1.0 - (1.0 - random) * (1.0 - policed)
     }
 }

@@ -113,7 +113,10 @@ impl Run {
     pub(crate) fn on(mut self, transport: Transport) -> Self {
         while self.transport() != Some(transport) {
             self.run_for(Duration::from_millis(50));
-            assert!(self.elapsed() < Duration::from_secs(120), "never on {transport}");
+            assert!(
+                self.elapsed() < Duration::from_secs(120),
+                "never on {transport}"
+            );
         }
         self
     }
@@ -160,6 +163,16 @@ impl Run {
         self.longest_pause.max(self.now - self.last_progress)
     }
 
+    pub(crate) fn pause_below(&self, most: Duration) {
+        let pause = self.longest_pause();
+        let told: Vec<_> = self
+            .notices
+            .iter()
+            .map(|told| format!("{told:?}"))
+            .collect();
+        assert!(pause < most, "paused for {pause:?}:\n{}", told.join("\n"));
+    }
+
     pub(crate) fn is_moving(&self) -> bool {
         self.now - self.last_progress <= TICK * 2
     }
@@ -174,9 +187,7 @@ impl Run {
 
     /// Switches from one transport to another.
     pub(crate) fn n_changes(&self) -> usize {
-        let is_change = |(_, notice): &&(Duration, Notice)| {
-            matches!(notice, Notice::Switched { from: Some(from), to, .. } if from != to)
-        };
+        let is_change = |(_, notice): &&(Duration, Notice)| matches!(notice, Notice::Switched { from: Some(from), to, .. } if from != to);
         self.notices.iter().filter(is_change).count()
     }
 
@@ -184,17 +195,18 @@ impl Run {
     pub(crate) fn n_silent_deaths(&self) -> usize {
         let switches = self.switches();
         let is_silent = |cause: &Cause| matches!(cause, Cause::Died(DeathCause::Silent(_)));
-        switches.iter().filter(|(_, _, cause)| is_silent(cause)).count()
+        switches
+            .iter()
+            .filter(|(_, _, cause)| is_silent(cause))
+            .count()
     }
 
     /// When something was first told, since the start.
     pub(crate) fn first(&self, is_it: impl Fn(&Notice) -> bool) -> Option<Duration> {
-        self.notices.iter().find(|(_, notice)| is_it(notice)).map(|(at, _)| *at)
-    }
-
-    pub(crate) fn rebind_happened(&mut self) {
-        self.policy.handle_network_change(self.now);
-        self.follow();
+        self.notices
+            .iter()
+            .find(|(_, notice)| is_it(notice))
+            .map(|(at, _)| *at)
     }
 
     pub(crate) fn kill_in_use(&mut self, cause: DeathCause) {
@@ -211,8 +223,13 @@ impl Run {
 
     fn next_time(&self) -> Option<Instant> {
         let event = self.events.peek().map(|Reverse((at, ..))| *at);
-        let probers = self.carriers.values().flat_map(|carrier| carrier.ends.iter().flatten());
-        let prober = probers.filter_map(|prober| prober.poll_timeout(self.now)).min();
+        let probers = self
+            .carriers
+            .values()
+            .flat_map(|carrier| carrier.ends.iter().flatten());
+        let prober = probers
+            .filter_map(|prober| prober.poll_timeout(self.now))
+            .min();
         let policy = self.policy.poll_timeout(self.now);
         [event, prober, policy].into_iter().flatten().min()
     }
@@ -226,7 +243,10 @@ impl Run {
                 self.handle(event);
             }
         }
-        let policy_due = self.policy.poll_timeout(self.now).is_some_and(|at| at <= self.now);
+        let policy_due = self
+            .policy
+            .poll_timeout(self.now)
+            .is_some_and(|at| at <= self.now);
         if policy_due {
             self.policy.handle_timeout(self.now);
         }
@@ -246,7 +266,10 @@ impl Run {
                     break;
                 };
                 let prober = &mut ends[end];
-                if prober.poll_timeout(self.now).is_some_and(|at| at <= self.now) {
+                if prober
+                    .poll_timeout(self.now)
+                    .is_some_and(|at| at <= self.now)
+                {
                     prober.handle_timeout(self.now);
                 }
                 while let Some(probe) = prober.poll_transmit(self.now) {
@@ -310,7 +333,7 @@ impl Run {
                     return;
                 };
                 let (delivered, given_away) = carrier.pipes[end].arrive(number);
-                if let Some(number) = given_away {
+                for number in given_away {
                     self.push(self.link.rtt(), Event::Try(id, end, number));
                 }
                 for probe in delivered {
@@ -327,7 +350,8 @@ impl Run {
             }
             Event::DialFailed(id) => {
                 self.carriers.remove(&id);
-                self.policy.handle_dial_failed(now, id, DialFailure::Refused);
+                self.policy
+                    .handle_dial_failed(now, id, DialFailure::Refused);
             }
             Event::Refused(id) => {
                 self.policy.handle_refused(now, id);
@@ -349,7 +373,9 @@ impl Run {
             }
             Event::Tick(n) => {
                 self.tick(n);
-                self.push(TICK, Event::Tick(n + 1));
+                let is_idle = self.demand == Demand::Nothing;
+                let tick = if is_idle { TICK * 20 } else { TICK };
+                self.push(tick, Event::Tick(n + 1));
             }
         }
         self.follow();
@@ -403,7 +429,10 @@ impl Run {
                     (Family::Tcp, 4) => Duration::from_secs(1),
                     (Family::Tcp, _) => Duration::from_millis(200),
                 };
-                self.push(first * (1 << attempt), Event::Handshake(id, left, attempt + 1));
+                self.push(
+                    first * (1 << attempt),
+                    Event::Handshake(id, left, attempt + 1),
+                );
             }
         }
     }
@@ -418,12 +447,16 @@ impl Run {
             if carrier.ends.is_none() {
                 continue;
             }
-            if Some(*id) != in_use {
+            if Some(*id) != in_use || demand == Demand::Nothing {
                 carrier.count(now, false);
                 continue;
             }
             let is_bulk = demand == Demand::Bulk;
-            let rate = if is_bulk { self.link.rate } else { INTERACTIVE_RATE };
+            let rate = if is_bulk {
+                self.link.rate
+            } else {
+                INTERACTIVE_RATE
+            };
             let arrived = carrier.transfer(&self.link, rate, TICK, unit);
             carrier.count(now, is_bulk);
             if arrived > 0 {
@@ -437,7 +470,7 @@ impl Run {
                 }
             }
         }
-        if n % 5 == 0 {
+        if n.is_multiple_of(5) {
             self.report(n);
         }
     }
@@ -455,7 +488,7 @@ impl Run {
                 let ends = carrier.ends.as_mut()?;
                 ends[0].handle_users(now, n_users);
                 let is_cut = self.link.is_cut(family, Way::ToClient, address);
-                let peer = (n % 20 == 0 && !is_cut).then(|| ends[1].report(now, id.0));
+                let peer = (n.is_multiple_of(20) && !is_cut).then(|| ends[1].report(now, id.0));
                 Some((*id, ends[0].report(now, id.0), peer))
             })
             .collect();
@@ -477,7 +510,11 @@ impl Run {
                 Decision::Dial { carrier, .. } => {
                     self.n_dials += 1;
                     let transport = self.policy.transport_of(carrier).unwrap();
-                    let round_trips = if transport.family() == Family::Udp { 2 } else { 4 };
+                    let round_trips = if transport.family() == Family::Udp {
+                        2
+                    } else {
+                        4
+                    };
                     let entry = SimCarrier::new(transport, self.link.address);
                     self.carriers.insert(carrier, entry);
                     self.push(Duration::ZERO, Event::Handshake(carrier, round_trips, 0));
@@ -485,9 +522,9 @@ impl Run {
                 Decision::Abandon { carrier } | Decision::Rest { carrier } => {
                     self.carriers.remove(&carrier);
                 }
-                Decision::Burst { carrier } => {
+                Decision::Burst { carrier, n_probes } => {
                     self.n_bursts += 1;
-                    self.client(carrier, |prober| prober.start_burst(now));
+                    self.client(carrier, |prober| prober.start_burst(now, n_probes));
                 }
                 Decision::Probe { carrier, pace } => {
                     self.client(carrier, |prober| prober.set_pace(now, pace));
@@ -513,7 +550,10 @@ impl Run {
     }
 
     fn client(&mut self, carrier: CarrierId, act: impl FnOnce(&mut frp_proto::path::Prober)) {
-        let ends = self.carriers.get_mut(&carrier).and_then(|entry| entry.ends.as_mut());
+        let ends = self
+            .carriers
+            .get_mut(&carrier)
+            .and_then(|entry| entry.ends.as_mut());
         if let Some([client, _]) = ends {
             act(client);
         }
@@ -521,7 +561,8 @@ impl Run {
 
     fn push(&mut self, after: Duration, event: Event) {
         self.n_events += 1;
-        self.events.push(Reverse((self.now + after, self.n_events, event)));
+        self.events
+            .push(Reverse((self.now + after, self.n_events, event)));
     }
 
     pub(crate) fn state(&self) -> State {
