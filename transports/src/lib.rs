@@ -13,6 +13,7 @@ pub mod half_open;
 pub mod info;
 pub mod kcp;
 mod log_limit;
+pub mod lossy_control;
 pub mod memory;
 pub mod mux;
 pub mod quic;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::ClientConfig;
-use frp_core::transports::kcp::{KcpDialConfig, KcpTransport};
+use frp_core::transports::kcp::{Fast, KcpDialConfig, KcpTransport};
 use frp_core::transports::mux::MuxConfig;
 use frp_core::transports::quic::QuicDialConfig;
 use frp_core::transports::tcp::{ProxyUrl, ProxyUrlError, TcpDialConfig, TcpTransport};
@@ -47,9 +47,8 @@ pub fn dialer(config: &ClientConfig) -> Result<Arc<dyn Transport>, TransportErro
         TransportKind::Kcp => Arc::new(KcpTransport::dialer(kcp(config)?)),
         TransportKind::Quic => {
             let keys = &config.transport.quic;
-            let max_rate = config.transport.max_rate.map(|rate| rate.bytes_per_second);
             keys.backend
-                .dialer(quic(config)?, keys.congestion, max_rate)
+                .dialer(quic(config)?, keys.congestion, max_rate(config))
         }
         kind @ TransportKind::Memory => return Err(TransportError::Unsupported(kind)),
     })
@@ -93,8 +92,14 @@ fn kcp(config: &ClientConfig) -> Result<KcpDialConfig, TransportError> {
         tls: transport.tls.enable.then(|| tls(config)).transpose()?,
         marker: (!transport.tls.disable_custom_first_byte).then_some(TLS_MARKER),
         mux: mux(config),
+        fast: Some(Fast::lossy(max_rate(config))),
         ..KcpDialConfig::default()
     })
+}
+
+/// `transport.maxRate` in bytes per second.
+fn max_rate(config: &ClientConfig) -> Option<u64> {
+    config.transport.max_rate.map(|rate| rate.bytes_per_second)
 }
 
 /// frp's `tcpMux`.

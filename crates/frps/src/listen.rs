@@ -7,7 +7,7 @@ use frp_core::config::ServerConfig;
 use frp_core::state::StateDir;
 use frp_core::transports::Transport;
 use frp_core::transports::half_open::HalfOpenLimits;
-use frp_core::transports::kcp::KcpListenConfig;
+use frp_core::transports::kcp::{Fast, KcpListenConfig};
 use frp_core::transports::mux::MuxConfig;
 use frp_core::transports::quic::QuicListenConfig;
 use frp_core::transports::tcp::TcpListenConfig;
@@ -42,8 +42,14 @@ pub(crate) fn kcp(config: &ServerConfig, tls: ServerTls, timing: Timing) -> KcpL
         marker: Some(TLS_MARKER),
         mux: mux(config),
         login_timeout: timing.login_timeout,
+        fast: Some(Fast::lossy(max_rate(config))),
         ..KcpListenConfig::default()
     }
+}
+
+/// `transport.maxRate` in bytes per second.
+fn max_rate(config: &ServerConfig) -> Option<u64> {
+    config.transport.max_rate.map(|rate| rate.bytes_per_second)
 }
 
 /// frp's `tcpMux`.
@@ -58,7 +64,6 @@ fn mux(config: &ServerConfig) -> Option<MuxConfig> {
 /// The transport for frp's quicBindPort. There is always TLS, so `tls.force` says nothing here.
 pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> Arc<dyn Transport> {
     let quic = &config.transport.quic;
-    let max_rate = config.transport.max_rate.map(|rate| rate.bytes_per_second);
     let listen = QuicListenConfig {
         keepalive_interval: quic.keepalive_period.unwrap_or(Duration::ZERO),
         idle_timeout: quic.max_idle_timeout,
@@ -66,7 +71,8 @@ pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> Arc
         login_timeout: timing.login_timeout,
         ..QuicListenConfig::new(tls, QUIC_ALPN)
     };
-    quic.backend.listener(listen, quic.congestion, max_rate)
+    quic.backend
+        .listener(listen, quic.congestion, max_rate(config))
 }
 
 /// What clients can pin: the fingerprint of the certificate that a server with `config` presents.

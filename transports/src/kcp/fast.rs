@@ -11,6 +11,8 @@ use kcp_proto::Session;
 use kcp_proto::control::SendControl;
 use kcp_proto::copies::CopyPolicy;
 
+use crate::lossy_control::{LossyControl, LossyCopies};
+
 /// Who decides about sending between two Holdfasts: how much, how fast, what is lost, and what is
 /// sent more than once. Made anew for each session.
 #[derive(Clone)]
@@ -34,19 +36,32 @@ pub struct Start {
     pub now: Instant,
     /// The longest datagram, in bytes.
     pub max_datagram_len: usize,
-    /// Data bytes of a whole segment. [`SendControl`] counts windows in segments.
-    pub mss: usize,
+    /// Bytes of a whole segment on the wire, its header included. [`SendControl`] counts windows in
+    /// segments.
+    pub segment_len: usize,
     /// The round trip so far, if it is known.
     pub srtt: Option<Duration>,
 }
 
 impl Fast {
+    /// Keeps a path full that loses packets by itself ([`lossy`]), with `max_rate` bytes per second
+    /// at most.
+    pub fn lossy(max_rate: Option<u64>) -> Self {
+        Self {
+            control: Arc::new(move |start| {
+                let segment_len = u32::try_from(start.segment_len).unwrap_or(u32::MAX);
+                Box::new(LossyControl::new(segment_len, max_rate, start.now))
+            }),
+            copies: Some(Arc::new(|start| Box::new(LossyCopies::new(start.now)))),
+        }
+    }
+
     /// Changes `session`. Called once.
     pub(super) fn apply(&self, session: &mut Session, now: Instant) {
         let start = Start {
             now,
             max_datagram_len: session.config().max_datagram_len(),
-            mss: session.config().mss(),
+            segment_len: session.config().mss() + kcp_proto::segment::Header::LEN,
             srtt: session.srtt(),
         };
         session.set_control((self.control)(start));

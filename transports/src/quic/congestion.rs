@@ -110,6 +110,7 @@ impl Controller for Lossy {
             sent_at: sent,
             bytes,
             is_app_limited: app_limited,
+            is_exact: true,
         };
         self.controller.on_acked(now, acked);
     }
