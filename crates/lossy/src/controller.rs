@@ -130,8 +130,9 @@ pub struct Controller {
 
 #[derive(Clone, Debug)]
 struct Startup {
-    recent_rtts: [f64; STARTUP_RTTS],
-    n_rtts: usize,
+    /// When the first of the last packets came late that all did, and how many these are.
+    late_since: Option<Instant>,
+    n_late: u32,
     highest: f64,
     n_flat_rounds: u32,
 }
@@ -247,7 +248,7 @@ impl Controller {
             if let Some(startup) = &mut self.startup
                 && !sample.is_app_limited
             {
-                startup.on_rtt(sample.rtt);
+                startup.on_rtt(now, sample.rtt, self.delay.base());
             }
         }
         self.round.is_low |= self.low.is_some();
@@ -515,7 +516,7 @@ impl Controller {
         let Some(startup) = &self.startup else {
             return;
         };
-        if !startup.is_late(lowest_rtt) && startup.n_flat_rounds < MAX_FLAT_ROUNDS {
+        if !startup.is_late(now, lowest_rtt) && startup.n_flat_rounds < MAX_FLAT_ROUNDS {
             return;
         }
         self.startup = None;
@@ -630,16 +631,20 @@ impl Controller {
 impl Startup {
     fn new() -> Self {
         Self {
-            recent_rtts: [0.0; STARTUP_RTTS],
-            n_rtts: 0,
+            late_since: None,
+            n_late: 0,
             highest: 0.0,
             n_flat_rounds: 0,
         }
     }
 
-    fn on_rtt(&mut self, rtt: f64) {
-        self.recent_rtts[self.n_rtts % STARTUP_RTTS] = rtt;
-        self.n_rtts += 1;
+    fn on_rtt(&mut self, now: Instant, rtt: f64, lowest: f64) {
+        if rtt > lowest + (lowest * LATE_START_SHARE).max(LATE_START) {
+            self.late_since.get_or_insert(now);
+            self.n_late += 1;
+        } else {
+            (self.late_since, self.n_late) = (None, 0);
+        }
     }
 
     /// Takes note of the highest rate so far.
@@ -652,15 +657,11 @@ impl Startup {
         }
     }
 
-    /// Whether even the quickest packets come late.
-    fn is_late(&self, lowest_rtt: f64) -> bool {
-        let quickest = self
-            .recent_rtts
-            .iter()
-            .copied()
-            .fold(f64::INFINITY, f64::min);
-        self.n_rtts >= STARTUP_RTTS
-            && quickest > lowest_rtt + (lowest_rtt * LATE_START_SHARE).max(LATE_START)
+    /// Whether even the quickest packets come late, and for a while: on a busy host many come at
+    /// once and all of them late.
+    fn is_late(&self, now: Instant, lowest: f64) -> bool {
+        let time = self.late_since.map_or(0.0, |at| seconds_between(at, now));
+        self.n_late >= LATE_PACKETS && time >= lowest * LATE_TIME_SHARE
     }
 }
 
@@ -690,10 +691,11 @@ const STAMPS_PER_RTT: f64 = 128.0;
 /// As quinn's pacer.
 const PACING_GAIN: f64 = 1.25;
 
-const STARTUP_RTTS: usize = 8;
+/// The start is over when so many round trips in a row, and over this share of the lowest ...
+const LATE_PACKETS: u32 = 8;
+const LATE_TIME_SHARE: f64 = 0.1;
 
-/// The start is over when the quickest of the last round trips is above the lowest by this share
-/// and this time.
+/// ... are above the lowest by this share and this time.
 const LATE_START_SHARE: f64 = 0.125;
 const LATE_START: f64 = 0.004;
 

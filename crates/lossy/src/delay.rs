@@ -142,7 +142,7 @@ const SETTLED_SLACK: f64 = 0.0005;
 const CROWDED_SHARE: f64 = 0.15;
 
 /// ... and by this time while our own queue is empty tells that there is somebody else.
-const CROWDED: f64 = 0.005;
+const CROWDED: f64 = 0.0065;
 
 /// As many measurements in a row have to tell so: another sender of our kind, while it starts,
 /// goes away.
