@@ -72,6 +72,7 @@ impl QuicCarrier {
             admission,
         ));
         tokio::spawn(Arc::clone(&shared).watch());
+        tokio::spawn(Arc::clone(&shared).nudge_at_start());
         Self {
             shared,
             endpoint,

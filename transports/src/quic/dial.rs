@@ -1,8 +1,10 @@
 //! Connects to a server.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig};
@@ -34,6 +36,10 @@ pub(super) async fn dial(
 
 /// Tries the server's addresses in the way of [`crate::tcp::connect`]: the next one as soon as one
 /// fails, or after a while without an answer. The first that answers is taken.
+///
+/// When all have been tried and none has answered yet, the next attempts start beside them. An
+/// attempt that has lost some of its first packets waits longer from retransmission to
+/// retransmission, and a fresh one is most likely there before it.
 async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrier>, DialError> {
     let tls_failed = |source| DialError::Tls {
         addr: server.to_string(),
@@ -46,24 +52,40 @@ async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrie
 
     let addrs = resolve(&server.host, server.port).await?;
     let mut addrs = in_turns(addrs, config.local_ip);
+    let mut unanswered = VecDeque::new();
+    let mut gaps = FRESH_ATTEMPT_GAPS.iter();
     let mut attempts = JoinSet::new();
     let mut last_failure = None;
+    let mut next = addrs.pop_front();
     loop {
-        if let Some(addr) = addrs.pop_front() {
+        if let Some(addr) = next.take() {
             let config = config.clone();
             let (tls, name) = (Arc::clone(&tls), name.clone());
             attempts.spawn(async move { (addr, attempt(&config, addr, tls, &name).await) });
+            unanswered.push_back(addr);
         }
-        let has_more = !addrs.is_empty();
+        let gap = match addrs.is_empty() {
+            false => Some(STAGGER),
+            true if unanswered.is_empty() => None,
+            true => gaps.next().copied(),
+        };
         tokio::select! {
             outcome = attempts.join_next() => match outcome {
                 Some(Ok((_, Ok(carrier)))) => return Ok(carrier),
-                Some(Ok((addr, Err(failure)))) => last_failure = Some((addr, failure)),
+                Some(Ok((addr, Err(failure)))) => {
+                    last_failure = Some((addr, failure));
+                    unanswered.retain(|other| *other != addr);
+                    next = addrs.pop_front();
+                }
                 Some(Err(_)) => {}
-                None if has_more => {}
-                None => break,
+                None => match addrs.pop_front() {
+                    Some(addr) => next = Some(addr),
+                    None => break,
+                },
             },
-            () = sleep(STAGGER), if has_more => {}
+            () = sleep(gap.unwrap_or_default()), if gap.is_some() => {
+                next = addrs.pop_front().or_else(|| unanswered.pop_front());
+            }
         }
     }
     Err(match last_failure {
@@ -147,6 +169,7 @@ async fn attempt(
             return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
         }
     };
+    confirm(&connection).await;
     let start = Start {
         connection,
         delivery,
@@ -156,6 +179,17 @@ async fn attempt(
         bound: own.endpoint.local_addr()?,
     };
     Ok(QuicCarrier::dialled(start, own))
+}
+
+/// Waits until the server has all of the handshake.
+///
+/// For QUIC it is done on this side when the last packet has been sent. When that one is lost, all
+/// that follows is of no use to the server until its retransmission, which comes after a timeout
+/// that may have been doubled several times, and a fresh attempt is better off.
+async fn confirm(connection: &Connection) {
+    while connection.stats().frame_rx.handshake_done == 0 && connection.close_reason().is_none() {
+        sleep(CONFIRM_INTERVAL).await;
+    }
 }
 
 fn own_endpoint(peer: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<OwnEndpoint> {
@@ -173,3 +207,18 @@ fn own_endpoint(peer: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<OwnEnd
         local_ip,
     })
 }
+
+/// How often a look is taken whether the server has answered: nothing tells.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How long the attempts so far get before a fresh one starts beside them. Without loss the first
+/// is done by then, unless the path is a long one. After the last of them those under way have all
+/// the time that is left.
+const FRESH_ATTEMPT_GAPS: [Duration; 6] = [
+    Duration::from_millis(250),
+    Duration::from_millis(200),
+    Duration::from_millis(200),
+    Duration::from_millis(250),
+    Duration::from_millis(300),
+    Duration::from_millis(400),
+];

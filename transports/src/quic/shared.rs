@@ -43,6 +43,28 @@ struct SendWindow {
     fitted: u64,
     /// Added for urgent streams since the window was fitted.
     extra: u64,
+    /// Packets sent and lost before the loss was last looked at.
+    n_sent: u64,
+    n_lost: u64,
+    /// What was lost then, in percent.
+    loss_pct: u64,
+}
+
+impl SendWindow {
+    /// Returns how many congestion windows may be kept.
+    ///
+    /// What has been sent is kept until everything before it has arrived. Where a third is lost
+    /// some bytes are lost four or five times in a row, and all that is sent in the meantime waits
+    /// behind them.
+    fn n_windows(&mut self, n_sent: u64, n_lost: u64) -> u64 {
+        let sent = n_sent.saturating_sub(self.n_sent);
+        if sent >= LOSS_PACKETS {
+            let lost = n_lost.saturating_sub(self.n_lost);
+            self.loss_pct = (lost * 100 / sent).min(100);
+            (self.n_sent, self.n_lost) = (n_sent, n_lost);
+        }
+        2 + self.loss_pct.div_ceil(5).min(MAX_EXTRA_WINDOWS)
+    }
 }
 
 impl Shared {
@@ -76,7 +98,7 @@ impl Shared {
             receive_window: Mutex::new(receive_window),
             send_window: Mutex::new(SendWindow {
                 fitted: windows.send.min(MIN_SEND_WINDOW),
-                extra: 0,
+                ..SendWindow::default()
             }),
         }
     }
@@ -87,6 +109,33 @@ impl Shared {
         self.ended.set(self.reason(error));
         self.broken_off.lock().clear();
         self.admission.lock().take();
+    }
+
+    /// Sends a little at short intervals while the connection is young.
+    ///
+    /// A loss is noticed soon when something that was sent later has arrived, and after a timeout
+    /// that doubles each time when nothing has. Until there is steady traffic that makes the
+    /// difference between a round trip and seconds.
+    pub(super) async fn nudge_at_start(self: Arc<Self>) {
+        for _ in 0..N_NUDGES {
+            tokio::select! {
+                () = tokio::time::sleep(NUDGE_INTERVAL) => self.nudge(),
+                _ = self.connection.closed() => return,
+            }
+        }
+    }
+
+    /// Sends a frame that the peer acknowledges: quinn has no word for a PING, but a window that is
+    /// larger by a byte has to be told.
+    fn nudge(&self) {
+        // A stranger's window is what it is.
+        if !self.is_admitted.load(Ordering::Acquire) {
+            return;
+        }
+        let mut window = self.receive_window.lock();
+        *window += 1;
+        self.connection
+            .set_receive_window(VarInt::from_u64(*window).unwrap_or(VarInt::MAX));
     }
 
     /// Lifts the bounds for strangers. Says whether they were there.
@@ -286,11 +335,13 @@ impl Shared {
         if !self.is_admitted.load(Ordering::Acquire) {
             return;
         }
-        let congestion_window = self.connection.stats().path.cwnd;
-        let window = congestion_window.saturating_mul(2) + MIN_SEND_WINDOW;
-        let fitted = window.min(self.windows.send);
+        let path = self.connection.stats().path;
         let mut send_window = self.send_window.lock();
-        *send_window = SendWindow { fitted, extra: 0 };
+        let n_windows = send_window.n_windows(path.sent_packets, path.lost_packets);
+        let window = path.cwnd.saturating_mul(n_windows) + MIN_SEND_WINDOW;
+        let fitted = window.min(self.windows.send);
+        send_window.fitted = fitted;
+        send_window.extra = 0;
         self.connection.set_send_window(fitted);
     }
 
@@ -318,6 +369,18 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a carrier that has been left goes on sending what its streams have written: as long as
 /// a stream of another transport.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Packets after which the loss is looked at anew.
+const LOSS_PACKETS: u64 = 200;
+
+/// Congestion windows that are kept for loss beyond the two for any path: one for every 5 %. With
+/// these a loss of 30 % leaves the path full; beyond that it is memory for little.
+const MAX_EXTRA_WINDOWS: u64 = 6;
+
+/// What is sent at the start, and how often: a kilobyte a second, for long enough that a login and
+/// the first of a transfer are through.
+const NUDGE_INTERVAL: Duration = Duration::from_millis(25);
+const N_NUDGES: u32 = 60;
 
 /// How many bytes are sent between two looks at the congestion window.
 const FIT_EVERY: u64 = 128 * 1024;
