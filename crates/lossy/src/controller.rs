@@ -17,85 +17,8 @@ use crate::loss::{Finding, Loss, Tally, Waits};
 use crate::low::Low;
 use crate::rates::{ROUNDS_KEPT, RateFilter, Rates, Sampler, count, seconds_between};
 use crate::round::Round;
-
-/// What a controller is started with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Bytes of a full packet.
-    pub mtu: u64,
-    /// The most that is ever sent, in bytes per second.
-    pub max_rate: Option<u64>,
-}
-
-/// A packet that has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acked {
-    /// When it was sent.
-    pub sent_at: Instant,
-    /// Its bytes.
-    pub bytes: u64,
-    /// Whether there was nothing more to send.
-    pub is_app_limited: bool,
-    /// Whether it is certain that it is this packet that arrived just in time to be acknowledged
-    /// now. Otherwise nothing is concluded from the time it took.
-    pub is_exact: bool,
-}
-
-/// Packets that are taken for lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// When the last of them was sent.
-    pub sent_at: Instant,
-    /// Their bytes.
-    pub bytes: u64,
-    /// What tells that they are lost.
-    pub cause: LossCause,
-}
-
-/// What tells that packets are lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossCause {
-    /// Later ones have been acknowledged.
-    Overtaken,
-    /// No acknowledgement came in time.
-    TimedOut,
-}
-
-/// What a controller is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Finding the rate of the path.
-    Startup,
-    /// Keeping the path full.
-    Cruise,
-    /// Sending less for a moment.
-    Low,
-    /// Keeping up with somebody else who fills the queue.
-    Crowded,
-}
-
-/// Numbers for metrics and logs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Snapshot {
-    /// What it is at.
-    pub state: State,
-    /// The estimated rate of the path, in bytes per second.
-    pub rate: u64,
-    /// The share of packets that is lost whatever is sent.
-    pub floor: f64,
-    /// The share of packets that is lost lately.
-    pub loss: f64,
-    /// Whether the path drops what is above some rate, without delay.
-    pub is_policed: bool,
-    /// The round trip of the path itself.
-    pub base_rtt: Duration,
-    /// The mean time in queues in the last round trip.
-    pub queue: Duration,
-    /// How much round trips differ from their mean, on the average.
-    pub jitter: Duration,
-    /// Bytes that may be under way.
-    pub window: u64,
-}
+use crate::startup::{MAX_FLAT_ROUNDS, Startup};
+use crate::{Acked, Config, LossCause, Lost, Snapshot, State};
 
 /// Decides how much may be under way on one path.
 #[derive(Clone, Debug)]
@@ -126,15 +49,6 @@ pub struct Controller {
     lately: f64,
     /// Packets sent before fell into an outage, and tell nothing about loss.
     trusted_from: Option<Instant>,
-}
-
-#[derive(Clone, Debug)]
-struct Startup {
-    /// When the first of the last packets came late that all did, and how many these are.
-    late_since: Option<Instant>,
-    n_late: u32,
-    highest: f64,
-    n_flat_rounds: u32,
 }
 
 /// The Cubic window against somebody else's.
@@ -628,43 +542,6 @@ impl Controller {
     }
 }
 
-impl Startup {
-    fn new() -> Self {
-        Self {
-            late_since: None,
-            n_late: 0,
-            highest: 0.0,
-            n_flat_rounds: 0,
-        }
-    }
-
-    fn on_rtt(&mut self, now: Instant, rtt: f64, lowest: f64) {
-        if rtt > lowest + (lowest * LATE_START_SHARE).max(LATE_START) {
-            self.late_since.get_or_insert(now);
-            self.n_late += 1;
-        } else {
-            (self.late_since, self.n_late) = (None, 0);
-        }
-    }
-
-    /// Takes note of the highest rate so far.
-    fn on_round(&mut self, rate: f64) {
-        if rate < self.highest * FLAT_GROWTH {
-            self.n_flat_rounds += 1;
-        } else {
-            self.highest = rate;
-            self.n_flat_rounds = 0;
-        }
-    }
-
-    /// Whether even the quickest packets come late, and for a while: on a busy host many come at
-    /// once and all of them late.
-    fn is_late(&self, now: Instant, lowest: f64) -> bool {
-        let time = self.late_since.map_or(0.0, |at| seconds_between(at, now));
-        self.n_late >= LATE_PACKETS && time >= lowest * LATE_TIME_SHARE
-    }
-}
-
 /// Packets that a connection starts with: as hysteria and most web servers have it.
 const INITIAL_PACKETS: f64 = 32.0;
 
@@ -690,18 +567,6 @@ const STAMPS_PER_RTT: f64 = 128.0;
 
 /// As quinn's pacer.
 const PACING_GAIN: f64 = 1.25;
-
-/// The start is over when so many round trips in a row, and over this share of the lowest ...
-const LATE_PACKETS: u32 = 8;
-const LATE_TIME_SHARE: f64 = 0.1;
-
-/// ... are above the lowest by this share and this time.
-const LATE_START_SHARE: f64 = 0.125;
-const LATE_START: f64 = 0.004;
-
-/// It is over as well after so many rounds in which the rate has not grown by this factor.
-const MAX_FLAT_ROUNDS: u32 = 3;
-const FLAT_GROWTH: f64 = 1.2;
 
 /// Rounds that tell the rate while there is a queue.
 const SATURATED_ROUNDS: usize = 3;

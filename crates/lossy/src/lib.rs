@@ -20,5 +20,8 @@ mod low;
 mod rates;
 pub mod redundancy;
 mod round;
+mod startup;
+mod told;
 
-pub use controller::{Acked, Config, Controller, LossCause, Lost, Snapshot, State};
+pub use controller::Controller;
+pub use told::{Acked, Config, LossCause, Lost, Snapshot, State};
