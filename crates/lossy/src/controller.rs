@@ -11,11 +11,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cubic::CubicWindow;
 use crate::delay::Delay;
 use crate::loss::{Finding, Loss, Tally, Waits};
-use crate::low::Low;
+use crate::low::{
+    DEEP_EVERY, DEEP_GAIN, EARLY_ROUND_TRIPS, FIRST_SPAN, LOW_INTERVAL, LOW_ROUND_TRIPS, Low,
+    REST_ROUNDS, SHALLOW_GAIN, SPAN, TRY_GAIN, TRY_SPAN,
+};
 use crate::rates::{ROUNDS_KEPT, RateFilter, Rates, Sampler, count, seconds_between};
+use crate::rival::Rival;
 use crate::round::Round;
 use crate::startup::{MAX_FLAT_ROUNDS, Startup};
 use crate::{Acked, Config, LossCause, Lost, Snapshot, State};
@@ -49,14 +52,6 @@ pub struct Controller {
     lately: f64,
     /// Packets sent before fell into an outage, and tell nothing about loss.
     trusted_from: Option<Instant>,
-}
-
-/// The Cubic window against somebody else's.
-#[derive(Clone, Debug)]
-struct Rival {
-    cubic: CubicWindow,
-    /// The loss before, which is not congestion.
-    loss_before: f64,
 }
 
 impl Controller {
@@ -297,7 +292,10 @@ impl Controller {
                 finding = Finding::Nothing;
             }
         }
-        self.end_round_of_rival(now, &round, tally);
+        if let Some(rival) = &mut self.rival {
+            let (rtt, base) = (self.delay.mean, self.delay.base());
+            rival.on_round(now, tally, rtt, base, self.mtu, is_app_limited);
+        }
         self.fit_growth(is_app_limited || round.is_low);
         self.begin_low(now, finding, is_app_limited);
     }
@@ -316,22 +314,6 @@ impl Controller {
             self.growth = 0.0;
         } else if !is_limited {
             self.growth = (self.growth * 1.5 + 0.02).min(MAX_GROWTH);
-        }
-    }
-
-    fn end_round_of_rival(&mut self, now: Instant, round: &Round, tally: Tally) {
-        let (rtt, base) = (self.delay.mean, self.delay.base());
-        let mtu = self.mtu;
-        let Some(rival) = &mut self.rival else {
-            return;
-        };
-        let before = rival.loss_before;
-        let sigma = (before.max(0.0005) * (1.0 - before) / tally.n.max(1.0)).sqrt();
-        let is_excess = tally.share() > before + (3.0 * sigma).max(RIVAL_EXCESS);
-        if is_excess && tally.lost >= 2.0 && rtt > RIVAL_DELAY * base {
-            rival.cubic.on_congestion(now, rtt);
-        } else if !round.is_app_limited() {
-            rival.cubic.on_round(now, rtt, mtu);
         }
     }
 
@@ -415,13 +397,7 @@ impl Controller {
             self.rival = None;
         } else if self.rival.is_none() {
             let held = self.rate() * rtt;
-            let window = self
-                .lately
-                .clamp(held * RIVAL_START, held * MAX_RIVAL_START);
-            self.rival = Some(Rival {
-                cubic: CubicWindow::new(now, window, self.lately),
-                loss_before: self.loss.mean,
-            });
+            self.rival = Some(Rival::new(now, held, self.lately, self.loss.mean));
         }
     }
 
@@ -453,7 +429,7 @@ impl Controller {
             false => plain * (1.0 + self.growth) + self.queue_bytes() + 2.0 * self.mtu,
         };
         if let Some(rival) = &self.rival {
-            self.window = self.window.max(rival.cubic.window());
+            self.window = self.window.max(rival.window());
         }
     }
 
@@ -618,45 +594,9 @@ const DELAYED: f64 = 0.01;
 const LATE_QUEUES: f64 = 1.5;
 const LATE_SHARE: f64 = 0.05;
 
-/// Time between low whiles, in seconds and round trips.
-const LOW_INTERVAL: f64 = 2.5;
-const LOW_ROUND_TRIPS: f64 = 20.0;
-
-/// Earlier than that after so many round trips, if packets are late.
-const EARLY_ROUND_TRIPS: f64 = 6.0;
-
-/// Rounds between any two of them.
-const REST_ROUNDS: u32 = 3;
-
-/// Each so many is a deep one, which lets a queue drain that is shared with others of our kind.
-const DEEP_EVERY: u32 = 5;
-const DEEP_GAIN: f64 = 0.5;
-const SHALLOW_GAIN: f64 = 0.92;
-
-/// How long a low while lasts, in round trips, and the first.
-const SPAN: f64 = 0.3;
-const FIRST_SPAN: f64 = 0.5;
-
-/// To try whether loss depends on the rate takes more packets.
-const TRY_SPAN: f64 = 0.6;
-
-/// Share of what arrives that is sent then: no policer takes offence.
-const TRY_GAIN: f64 = 0.8;
-
 /// Packets of our own that may wait for each other at any time.
 const MTU_SLACK: f64 = 3.0;
 
 /// How long a large window is remembered, in seconds: by then somebody else may have pushed us
 /// back.
 const LATELY: f64 = 20.0;
-
-/// Where the Cubic window begins: with what there was before we were pushed back, between these in
-/// units of what is under way.
-const RIVAL_START: f64 = 1.05;
-const MAX_RIVAL_START: f64 = 1.15;
-
-/// Loss above that of before is congestion from this share on ...
-const RIVAL_EXCESS: f64 = 0.005;
-
-/// ... if round trips are longer than the path's by this factor.
-const RIVAL_DELAY: f64 = 1.2;

@@ -19,6 +19,7 @@ mod loss;
 mod low;
 mod rates;
 pub mod redundancy;
+mod rival;
 mod round;
 mod startup;
 mod told;

@@ -155,3 +155,28 @@ const MAX_WAIT: f64 = 3.0;
 
 /// Packets that make a mean.
 const MEAN_PACKETS: f64 = 16.0;
+
+/// Time between low whiles, in seconds and round trips.
+pub(crate) const LOW_INTERVAL: f64 = 2.5;
+pub(crate) const LOW_ROUND_TRIPS: f64 = 20.0;
+
+/// Earlier than that after so many round trips, if packets are late.
+pub(crate) const EARLY_ROUND_TRIPS: f64 = 6.0;
+
+/// Rounds between any two of them.
+pub(crate) const REST_ROUNDS: u32 = 3;
+
+/// Each so many is a deep one, which lets a queue drain that is shared with others of our kind.
+pub(crate) const DEEP_EVERY: u32 = 5;
+pub(crate) const DEEP_GAIN: f64 = 0.5;
+pub(crate) const SHALLOW_GAIN: f64 = 0.92;
+
+/// How long a low while lasts, in round trips, and the first.
+pub(crate) const SPAN: f64 = 0.3;
+pub(crate) const FIRST_SPAN: f64 = 0.5;
+
+/// To try whether loss depends on the rate takes more packets.
+pub(crate) const TRY_SPAN: f64 = 0.6;
+
+/// Share of what arrives that is sent then: no policer takes offence.
+pub(crate) const TRY_GAIN: f64 = 0.8;
