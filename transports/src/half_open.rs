@@ -7,7 +7,9 @@
 //!
 //! One address cannot keep others waiting: it has a bound of its own, both for places and for
 //! waiting. An address with an admitted carrier is a customer: its further connections (work
-//! connections without multiplexing, visitors) are not counted.
+//! connections without multiplexing, visitors) are not counted. Where an address shows nothing,
+//! since anyone can send in its name, these have bounds of their own: a crowd of strangers does not
+//! keep customers out, and whoever uses a customer's name finds an end as well.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,6 +33,10 @@ pub struct HalfOpenLimits {
     /// Connections of one address that may wait. Beyond it that address loses its oldest: a peer
     /// that goes on connecting is more likely to be behind its newest connections.
     pub waiting_per_address: usize,
+    /// Places of customers, in all. Beyond it they are treated as strangers are.
+    pub customers: usize,
+    /// Places of one customer.
+    pub per_customer: usize,
 }
 
 impl Default for HalfOpenLimits {
@@ -42,6 +48,9 @@ impl Default for HalfOpenLimits {
             per_address: 64,
             waiting: 1024,
             waiting_per_address: 512,
+            // Whoever has connected over TCP, or has been asked by QUIC, has shown its address.
+            customers: usize::MAX,
+            per_customer: usize::MAX,
         }
     }
 }
@@ -218,7 +227,7 @@ enum Standing {
     /// Counts towards the bounds.
     Counted,
     /// Not proven yet, but its address has an admitted carrier.
-    Uncounted,
+    Customer,
     /// Proven.
     Admitted,
 }
@@ -226,6 +235,7 @@ enum Standing {
 #[derive(Debug, Default)]
 struct Table {
     n_taken: usize,
+    n_of_customers: usize,
     addresses: HashMap<Key, Address>,
     waiting: VecDeque<Waiter>,
     next_id: u64,
@@ -233,27 +243,44 @@ struct Table {
 
 impl Table {
     fn try_take(&mut self, limits: &HalfOpenLimits, key: Key) -> Option<Standing> {
-        let n_taken = self.n_taken;
-        let address = self.address(key);
-        if address.n_admitted > 0 {
-            return Some(Standing::Uncounted);
+        let standing = self.standing_of(limits, self.addresses.get(&key))?;
+        let (n_in_all, n_of_address) = self.taken(key, standing)?;
+        *n_in_all += 1;
+        *n_of_address += 1;
+        Some(standing)
+    }
+
+    /// What a place for one more connection of an address would stand for, if there is one.
+    fn standing_of(&self, limits: &HalfOpenLimits, address: Option<&Address>) -> Option<Standing> {
+        let none = Address::default();
+        let address = address.unwrap_or(&none);
+        if address.n_admitted > 0
+            && self.n_of_customers < limits.customers
+            && address.n_as_customer < limits.per_customer
+        {
+            return Some(Standing::Customer);
         }
-        if n_taken >= limits.total || address.n_taken >= limits.per_address {
-            return None;
+        let has_room = self.n_taken < limits.total && address.n_taken < limits.per_address;
+        has_room.then_some(Standing::Counted)
+    }
+
+    /// The numbers of places that one with this standing counts towards, in all and of its address.
+    fn taken(&mut self, key: Key, standing: Standing) -> Option<(&mut usize, &mut usize)> {
+        let address = self.addresses.entry(key).or_default();
+        match standing {
+            Standing::Counted => Some((&mut self.n_taken, &mut address.n_taken)),
+            Standing::Customer => Some((&mut self.n_of_customers, &mut address.n_as_customer)),
+            Standing::Admitted => None,
         }
-        address.n_taken += 1;
-        self.n_taken += 1;
-        Some(Standing::Counted)
     }
 
     fn give_back(&mut self, key: Key, standing: Standing) {
-        match standing {
-            Standing::Counted => {
-                self.n_taken -= 1;
-                self.address(key).n_taken -= 1;
+        match self.taken(key, standing) {
+            Some((n_in_all, n_of_address)) => {
+                *n_in_all -= 1;
+                *n_of_address -= 1;
             }
-            Standing::Uncounted => {}
-            Standing::Admitted => self.address(key).n_admitted -= 1,
+            None => self.address(key).n_admitted -= 1,
         }
         self.forget_if_unused(key);
     }
@@ -266,12 +293,10 @@ impl Table {
             let Some(address) = self.addresses.get(&waiter.key) else {
                 continue;
             };
-            let n_taken = if address.n_admitted > 0 {
-                0
-            } else if self.n_taken < limits.total && address.n_taken < limits.per_address {
-                address.n_taken
-            } else {
-                continue;
+            let n_taken = match self.standing_of(limits, Some(address)) {
+                Some(Standing::Counted) => address.n_taken,
+                Some(_) => 0,
+                None => continue,
             };
             if best.is_none_or(|(fewest, _)| n_taken < fewest) {
                 best = Some((n_taken, idx));
@@ -316,16 +341,17 @@ impl Table {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Address {
     n_taken: usize,
     n_waiting: usize,
+    n_as_customer: usize,
     n_admitted: usize,
 }
 
 impl Address {
     fn is_unused(&self) -> bool {
-        self.n_taken == 0 && self.n_waiting == 0 && self.n_admitted == 0
+        *self == Self::default()
     }
 }
 
@@ -437,6 +463,7 @@ mod tests {
             per_address: 1,
             waiting: 10,
             waiting_per_address: 2,
+            ..HalfOpenLimits::default()
         });
         let _place = at_once(&half_open, A);
         let mut waiters: Vec<_> = (0..3).map(|_| waiting(&half_open, A)).collect();
@@ -452,6 +479,7 @@ mod tests {
             per_address: 1,
             waiting: 3,
             waiting_per_address: 3,
+            ..HalfOpenLimits::default()
         });
         let _place = at_once(&half_open, A);
         let mut lone = waiting(&half_open, B);
@@ -461,6 +489,38 @@ mod tests {
         assert!(!crowd[1].is_shed());
         assert!(!lone.is_shed());
         assert!(!newcomer.is_shed());
+    }
+
+    #[test]
+    fn customers_have_bounds_of_their_own_where_anyone_can_use_their_name() {
+        let half_open = HalfOpen::new(HalfOpenLimits {
+            total: 1,
+            per_address: 1,
+            customers: 3,
+            per_customer: 2,
+            ..HalfOpenLimits::default()
+        });
+        let [_a, _b] = [A, B].map(|ip| {
+            let place = half_open.try_enter(ip).unwrap();
+            place.admit();
+            place
+        });
+        let stranger = half_open.try_enter(C).unwrap();
+
+        let of_a = [A; 2].map(|ip| half_open.try_enter(ip).unwrap());
+        assert!(half_open.try_enter(A).is_none(), "it has its two");
+        let _of_b = half_open.try_enter(B).unwrap();
+        assert!(
+            half_open.try_enter(B).is_none(),
+            "customers have their three"
+        );
+
+        drop(of_a);
+        let _more_of_b = half_open.try_enter(B).unwrap();
+        drop(stranger);
+        half_open
+            .try_enter(B)
+            .expect("beyond it there is a stranger's place");
     }
 
     #[test]

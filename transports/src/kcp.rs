@@ -186,12 +186,15 @@ const DEFAULT_SILENCE: Duration = Duration::from_secs(90);
 const DEFAULT_FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A datagram costs its sender nothing and may name any address, so one address gets few places and
-/// gets them for a short time, and there are many.
+/// gets them for a short time, and there are many. A customer's address can be named by others as
+/// well: what it gets is enough for as many users at once as a client without multiplexing has.
 const DEFAULT_LIMITS: HalfOpenLimits = HalfOpenLimits {
     total: 1024,
     per_address: 8,
     waiting: 0,
     waiting_per_address: 0,
+    customers: 1024,
+    per_customer: 256,
 };
 
 /// How long a session that its user has left goes on sending what was written. Beyond the

@@ -207,6 +207,8 @@ const PLACES: HalfOpenLimits = HalfOpenLimits {
     per_address: 16,
     waiting: 64,
     waiting_per_address: 32,
+    customers: usize::MAX,
+    per_customer: usize::MAX,
 };
 
 /// A request's line and headers: what frp's server takes, rounded down.

@@ -11,7 +11,7 @@ use quinn::{ConnectionError, Endpoint, EndpointConfig, ServerConfig};
 use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::carrier::{QuicCarrier, Start};
 use super::settings::{STRANGER_STREAMS, Settings, varint};
@@ -203,7 +203,13 @@ impl Opener {
         };
         let connection = match outcome {
             Ok(connection) => connection,
-            Err(refusal) => return self.note_refusal(&refusal, peer),
+            Err(refusal) => {
+                self.note_refusal(&refusal, peer);
+                if refusal.may_linger() {
+                    sleep(self.config.idle_timeout).await;
+                }
+                return;
+            }
         };
         let start = Start {
             connection,
@@ -245,6 +251,17 @@ enum Refusal {
 }
 
 impl Refusal {
+    /// Whether quinn may keep the connection until its idle timeout. It does (as of 0.11) with one
+    /// that the peer closes in its very first packet, and each of them takes 20 KiB. The place is
+    /// kept as long, so that they are no more than there are places.
+    fn may_linger(&self) -> bool {
+        use ConnectionError::{ApplicationClosed, ConnectionClosed};
+        matches!(
+            self,
+            Self::Failed(ApplicationClosed(_) | ConnectionClosed(_))
+        )
+    }
+
     fn cause(&self) -> &'static str {
         match self {
             Self::Silent => "no login in time",
