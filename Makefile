@@ -114,3 +114,5 @@ peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; 
 	fi
 	$(CARGO) build --release --locked -p frps -p frpc
 	BIN_DIR="$(TARGET_DIR)/release" $(CARGO) test --locked -p netem-tests --test peer -- --nocapture $(TESTS)
+	@# Rows of a table that mostly wait: several at a time, with their times (FULL=1: 100 MiB each way).
+	BIN_DIR="$(TARGET_DIR)/release" $(CARGO) test --locked -p netem-tests --test peer_links -- --test-threads=4 $(TESTS)

@@ -14,9 +14,11 @@
 //! Everything waits for an event (a log line, a connect, a reply) with [`PATIENCE`] as its bound.
 
 pub mod bulk;
+pub mod bursts;
 mod certificates;
 mod data;
 mod detour;
+pub mod intruder;
 pub mod lab;
 mod link;
 mod pair;
@@ -26,6 +28,7 @@ mod programs;
 mod proxy;
 pub mod scenario;
 mod service;
+mod tls_terminator;
 pub mod traffic;
 
 use std::time::Duration;
@@ -33,6 +36,7 @@ use std::time::Duration;
 pub use certificates::Certificates;
 pub use data::Pattern;
 pub use detour::Detour;
+pub use intruder::Intruder;
 pub use lab::{BackEnd, Direction, Fault, Lab, Place, Profile};
 pub use link::{Link, Mux, Tls, Transport, Wire};
 pub use pair::{Pair, PairBuilder};
@@ -41,6 +45,7 @@ pub use process::Process;
 pub use programs::{Programs, Sides};
 pub use proxy::{Proxy, ProxyKind};
 pub use service::{Op, Service, UdpEcho};
+pub use tls_terminator::TlsTerminator;
 
 /// How long anything may take before it counts as failed. Far above what is needed, because a
 /// machine that also compiles is slow; no test waits this long when all is well.

@@ -68,15 +68,15 @@ impl Link {
         transport: Transport::Tcp,
     };
 
-    /// The same over KCP.
-    pub const KCP: Self = Self {
-        transport: Transport::Kcp,
-        ..Self::DEFAULT
-    };
-
     /// The same over QUIC.
     pub const QUIC: Self = Self {
         transport: Transport::Quic,
+        ..Self::DEFAULT
+    };
+
+    /// The same over KCP.
+    pub const KCP: Self = Self {
+        transport: Transport::Kcp,
         ..Self::DEFAULT
     };
 

@@ -1,6 +1,7 @@
 //! A server and a client with a service behind them.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -10,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    Certificates, Lab, Link, Mux, Place, Process, Proxy, Sides, Tls, Transport, Wire, free_port,
-    traffic,
+    Certificates, Lab, Link, Mux, Place, Process, Proxy, Sides, Tls, TlsTerminator, Transport,
+    Wire, free_port, traffic,
 };
 
 /// What a pair will be: whose programs, connected how, with which proxies.
@@ -24,6 +25,8 @@ pub struct PairBuilder {
     server_options: String,
     client_options: String,
     places: Option<(Place, Place)>,
+    is_behind_tls: bool,
+    metrics_port: Option<u16>,
 }
 
 impl PairBuilder {
@@ -40,6 +43,8 @@ impl PairBuilder {
             server_options: String::new(),
             client_options: String::new(),
             places: None,
+            is_behind_tls: false,
+            metrics_port: None,
         }
     }
 
@@ -55,6 +60,20 @@ impl PairBuilder {
     pub fn in_lab(mut self, lab: &Lab) -> Self {
         self.places = Some((lab.near().clone(), lab.far().clone()));
         self
+    }
+
+    /// Puts a [`TlsTerminator`] in front of the server, and has the client connect to that.
+    pub fn behind_tls(mut self) -> Self {
+        self.is_behind_tls = true;
+        self
+    }
+
+    /// Has the server tell its metrics ([`Pair::server_metrics`]).
+    pub fn with_metrics(mut self) -> Result<Self> {
+        let port = free_port()?;
+        self.metrics_port = Some(port);
+        let lines = format!("webServer.port = {port}\nenablePrometheus = true");
+        Ok(self.server_option(&lines))
     }
 
     /// Logs as little as users' programs do, and not every turn: for measuring.
@@ -143,13 +162,20 @@ impl PairBuilder {
             Some(_) => Ipv4Addr::UNSPECIFIED,
             None => Ipv4Addr::LOCALHOST,
         };
+        let terminator = if self.is_behind_tls {
+            let near = self.places.as_ref().map(|(near, _)| near);
+            Some(inside(near, || TlsTerminator::start(bind_port))?)
+        } else {
+            None
+        };
+        let dialled_port = terminator.as_ref().map_or(bind_port, TlsTerminator::port);
         let server_toml = format!(
             "bindAddr = \"{bind_address}\"\nbindPort = {bind_port}\n{server_transport}{common}{mux}\
              {server_tls}{}",
             self.server_options
         );
         let client_toml = format!(
-            "serverAddr = \"{server_address}\"\nserverPort = {bind_port}\nloginFailExit = false\n\
+            "serverAddr = \"{server_address}\"\nserverPort = {dialled_port}\nloginFailExit = false\n\
              {WEB_SERVER_KEY}port = {admin_port}\n{client_transport}{common}{mux}{wire}\
              {client_tls}{}",
             self.client_options
@@ -159,6 +185,9 @@ impl PairBuilder {
             client_path: dir.path().join("frpc.toml"),
             server: None,
             client: None,
+            _terminator: terminator,
+            bind_port,
+            metrics_port: self.metrics_port,
             sides: self.sides,
             proxies: Vec::new(),
             client_toml,
@@ -176,6 +205,9 @@ pub struct Pair {
     // The programs end before the directory goes in which they run: fields drop in this order.
     server: Option<Process>,
     client: Option<Process>,
+    _terminator: Option<TlsTerminator>,
+    bind_port: u16,
+    metrics_port: Option<u16>,
     sides: Sides,
     server_path: PathBuf,
     client_path: PathBuf,
@@ -336,6 +368,23 @@ impl Pair {
     /// Returns the port at which users reach the proxy `name`.
     pub fn port(&self, name: &str) -> Result<u16> {
         Ok(self.proxy(name)?.user_port)
+    }
+
+    /// Returns the port at which clients reach the server: of TCP, and of UDP if it is used.
+    pub fn bind_port(&self) -> u16 {
+        self.bind_port
+    }
+
+    /// Returns the server's metrics, as text.
+    pub fn server_metrics(&self) -> Result<String> {
+        let port = self.metrics_port.context("the server has no metrics")?;
+        inside(self.near(), || {
+            let mut conn = traffic::connect(port)?;
+            conn.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            let mut text = String::new();
+            conn.read_to_string(&mut text)?;
+            Ok(text)
+        })
     }
 
     /// Returns the running server.

@@ -127,6 +127,11 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Returns how many descriptors it holds: files, sockets, pipes.
+    pub fn n_descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
     /// Returns the CPU time it has used, in user space and in the kernel.
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bursts::Pausing;
 use crate::{Pattern, bulk};
 
 /// What a user asks of the service.
@@ -25,6 +26,8 @@ pub enum Op {
     Download = b'd',
     /// Read the pattern of the seed, then answer with [`RECEIVED`].
     Upload = b'u',
+    /// Send the pattern of the seed in bursts with pauses between them ([`crate::bursts`]).
+    BurstDownload = b'p',
     /// Upload and download at the same time, then answer with [`RECEIVED`].
     Both = b'b',
     /// Send zeros as fast as possible until the user closes: for measuring.
@@ -163,6 +166,9 @@ fn serve(conn: &TcpStream, n_received: &AtomicU64) -> Result<()> {
     match op {
         op if op == Op::Echo as u8 => echo(conn)?,
         op if op == Op::Download as u8 => Pattern::new(seed).send(len, &mut stream)?,
+        op if op == Op::BurstDownload as u8 => {
+            Pattern::new(seed).send(len, &mut Pausing::new(stream))?;
+        }
         op if op == Op::Upload as u8 => {
             Pattern::new(seed).receive(len, &mut stream)?;
             stream.write_all(RECEIVED)?;

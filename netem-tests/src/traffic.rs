@@ -168,7 +168,7 @@ pub fn wait_for_port(port: u16, open: bool) -> Result<()> {
     bail!("port {port} was not {state} within {PATIENCE:?}")
 }
 
-fn wait_for_receipt(conn: &mut impl Read) -> Result<()> {
+pub(crate) fn wait_for_receipt(conn: &mut impl Read) -> Result<()> {
     let mut answer = [0; RECEIVED.len()];
     conn.read_exact(&mut answer)
         .context("the service did not confirm what it got")?;
