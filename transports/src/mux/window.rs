@@ -7,9 +7,14 @@ use super::frame::Violation;
 /// What every stream starts with, in both directions (yamux).
 pub(super) const INITIAL_WINDOW: u32 = 256 * 1024;
 
-/// Round trips below this count as this long. On a shorter path the tasks that read take longer
-/// to get their turn than the bytes travel, and a window for the path alone would stall them.
-const RTT_MIN: Duration = Duration::from_millis(1);
+/// How many round trips half a window may take to be read and still limit the stream. A sender that
+/// waits for updates sends in bursts of half a window, and these are a round trip apart, and a
+/// little; below, a carrier that repairs losses in order needs one or two more for each.
+const LIMITING_RTTS: u32 = 4;
+
+/// It may always take this long. On a short path the tasks that read take longer to get their turn
+/// than the bytes travel, and a window for the path alone would stall them.
+const LIMITING_MIN: Duration = Duration::from_millis(1);
 
 /// Taken for the round trip before one was measured.
 const RTT_ASSUMED: Duration = Duration::from_millis(50);
@@ -55,17 +60,18 @@ impl RecvWindow {
         self.owed >= self.size / 2
     }
 
-    /// Takes the update to send: what was read, and growth if the application reads a window's
-    /// worth within two round trips. The window then limits the stream. `max_growth` is what the
-    /// carrier still has for growth. Returns the update and how much of it is growth.
+    /// Takes the update to send: what was read, and growth if the application has read it within a
+    /// few round trips. The window then limits the stream. `max_growth` is what the carrier still
+    /// has for growth. Returns the update and how much of it is growth.
     pub(super) fn take_update(
         &mut self,
         now: Instant,
         rtt: Option<Duration>,
         max_growth: u32,
     ) -> (u32, u32) {
-        let rtt = rtt.unwrap_or(RTT_ASSUMED).max(RTT_MIN);
-        let is_limiting = now.saturating_duration_since(self.updated_at) <= rtt;
+        let rtt = rtt.unwrap_or(RTT_ASSUMED);
+        let limit = (rtt * LIMITING_RTTS).max(LIMITING_MIN);
+        let is_limiting = now.saturating_duration_since(self.updated_at) <= limit;
         let growth = if is_limiting {
             self.size.min(max_growth)
         } else {
@@ -98,7 +104,7 @@ mod tests {
     const RTT: Duration = Duration::from_millis(20);
 
     #[test]
-    fn a_window_grows_only_while_it_is_drained_within_two_round_trips() {
+    fn a_window_grows_only_while_half_of_it_is_read_within_a_few_round_trips() {
         let start = Instant::now();
         let mut window = RecvWindow::new(start);
         let half = INITIAL_WINDOW / 2;
@@ -106,14 +112,14 @@ mod tests {
         window.handle_data(1, half).expect("within the window");
         window.consume(half);
         assert!(window.is_update_due());
-        let (update, growth) = window.take_update(start + RTT, Some(RTT), MIB);
+        let (update, growth) = window.take_update(start + RTT * 2, Some(RTT), MIB);
         assert_eq!((update, growth), (half + INITIAL_WINDOW, INITIAL_WINDOW));
 
         window
             .handle_data(1, INITIAL_WINDOW)
             .expect("within the window");
         window.consume(INITIAL_WINDOW);
-        let (update, growth) = window.take_update(start + RTT * 3, Some(RTT), MIB);
+        let (update, growth) = window.take_update(start + RTT * 7, Some(RTT), MIB);
         assert_eq!((update, growth), (INITIAL_WINDOW, 0));
         assert_eq!(window.size(), 2 * INITIAL_WINDOW, "it never shrinks");
     }
