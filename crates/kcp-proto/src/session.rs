@@ -84,6 +84,8 @@ pub struct Session {
     held: Vec<u8>,
     /// Whether the last segment that was sent was the last there was.
     is_app_limited: bool,
+    /// The datagram that is being written has data in it.
+    has_written_data: bool,
     stats: Stats,
 }
 
@@ -197,6 +199,7 @@ impl Session {
             peer_end: None,
             held: Vec::new(),
             is_app_limited: true,
+            has_written_data: false,
             stats: Stats::default(),
             config,
         }

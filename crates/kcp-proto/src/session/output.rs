@@ -59,11 +59,11 @@ impl Session {
         }
         let start = out.len();
         let at = self.micros(now);
-        if self
+        let is_parity = self
             .encoder
             .as_mut()
-            .is_some_and(|encoder| encoder.poll_parity(out))
-        {
+            .is_some_and(|encoder| encoder.poll_parity(out));
+        if is_parity {
             self.stats.n_parity_sent += 1;
         } else {
             self.begin(now);
@@ -81,7 +81,10 @@ impl Session {
             }
         }
         let len = out.len() - start;
-        if let Some(rate) = self.control.pacing_rate() {
+        // Acknowledgements are not paced, so they do not count either: in a bulk transfer from the
+        // peer there are many, and the little that goes back would wait behind them.
+        let is_paced = std::mem::take(&mut self.has_written_data) || is_parity;
+        if let Some(rate) = self.control.pacing_rate().filter(|_| is_paced) {
             self.pacer.handle_sent(len, rate, at);
         }
         self.stats.n_datagrams_sent += 1;
@@ -303,6 +306,7 @@ impl Session {
             };
             out[header_start..header_start + Header::LEN].copy_from_slice(&header.encode());
             self.tell.handle_sent(blank.wnd);
+            self.has_written_data = true;
             self.plan_copies(sn, sending.ts, out.len() - header_start, now);
             self.control.on_sent(
                 now,
@@ -365,6 +369,7 @@ impl Session {
             out.extend(header.encode());
             out.extend_from_slice(data);
             self.tell.handle_sent(blank.wnd);
+            self.has_written_data = true;
             self.pending.take(sn, at);
             self.loss.handle_sent(sn, ts, at);
             self.stats.n_copies_sent += 1;
