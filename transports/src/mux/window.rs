@@ -7,14 +7,18 @@ use super::frame::Violation;
 /// What every stream starts with, in both directions (yamux).
 pub(super) const INITIAL_WINDOW: u32 = 256 * 1024;
 
-/// How many round trips half a window may take to be read and still limit the stream. A sender that
-/// waits for updates sends in bursts of half a window, and these are a round trip apart, and a
-/// little; below, a carrier that repairs losses in order needs one or two more for each.
-const LIMITING_RTTS: u32 = 4;
-
-/// It may always take this long. On a short path the tasks that read take longer to get their turn
-/// than the bytes travel, and a window for the path alone would stall them.
+/// Half a window that is read within a round trip, or within this time, limits the stream. On a
+/// short path the tasks that read take longer to get their turn than the bytes travel, and a window
+/// for the path alone would stall them.
 const LIMITING_MIN: Duration = Duration::from_millis(1);
+
+/// On a path longer than this it may take more round trips by [`LIMITING_RTTS`]. A sender that waits
+/// for updates sends in bursts of half a window, which are a round trip apart, and a little; below,
+/// a carrier that puts losses in order needs several for each.
+const LONG_PATH: Duration = Duration::from_millis(4);
+
+/// See [`LONG_PATH`]. A segment that is lost three times in a row is the fifth to travel.
+const LIMITING_RTTS: u32 = 7;
 
 /// Taken for the round trip before one was measured.
 const RTT_ASSUMED: Duration = Duration::from_millis(50);
@@ -70,7 +74,7 @@ impl RecvWindow {
         max_growth: u32,
     ) -> (u32, u32) {
         let rtt = rtt.unwrap_or(RTT_ASSUMED);
-        let limit = (rtt * LIMITING_RTTS).max(LIMITING_MIN);
+        let limit = rtt.max(LIMITING_MIN) + rtt.saturating_sub(LONG_PATH) * LIMITING_RTTS;
         let is_limiting = now.saturating_duration_since(self.updated_at) <= limit;
         let growth = if is_limiting {
             self.size.min(max_growth)
@@ -119,7 +123,7 @@ mod tests {
             .handle_data(1, INITIAL_WINDOW)
             .expect("within the window");
         window.consume(INITIAL_WINDOW);
-        let (update, growth) = window.take_update(start + RTT * 7, Some(RTT), MIB);
+        let (update, growth) = window.take_update(start + RTT * 12, Some(RTT), MIB);
         assert_eq!((update, growth), (INITIAL_WINDOW, 0));
         assert_eq!(window.size(), 2 * INITIAL_WINDOW, "it never shrinks");
     }
