@@ -23,6 +23,20 @@ const LIMITING_RTTS: u32 = 7;
 /// Taken for the round trip before one was measured.
 const RTT_ASSUMED: Duration = Duration::from_millis(50);
 
+/// What a stream's window is to carry from the beginning, in bytes per second: 100 Mbit/s, twice,
+/// because updates come for halves. Growing there takes many round trips of a long path.
+const FIRST_RATE: u64 = 25_000_000;
+
+/// The largest window to begin with: what the reader of a new stream may leave lying.
+const FIRST_WINDOW_MAX: u64 = 2 * 1024 * 1024;
+
+/// Returns the window for a new stream on a path with this round trip.
+pub(super) fn first_window(rtt: Option<Duration>) -> u32 {
+    let rtt_us = rtt.map_or(0, |rtt| rtt.as_micros()).min(1_000_000) as u64;
+    let window = (rtt_us * FIRST_RATE / 1_000_000).min(FIRST_WINDOW_MAX);
+    u32::try_from(window).map_or(INITIAL_WINDOW, |window| window.max(INITIAL_WINDOW))
+}
+
 /// What the peer may send, and what it has been promised.
 #[derive(Debug)]
 pub(super) struct RecvWindow {
@@ -44,6 +58,14 @@ impl RecvWindow {
             owed: 0,
             updated_at: now,
         }
+    }
+
+    /// Grows to `size` at once, by `max_growth` at most. Returns by how much, for an update.
+    pub(super) fn grow_to(&mut self, size: u32, max_growth: u32) -> u32 {
+        let growth = size.saturating_sub(self.size).min(max_growth);
+        self.size += growth;
+        self.credit += growth;
+        growth
     }
 
     /// The peer sends `len` bytes.
@@ -126,6 +148,18 @@ mod tests {
         let (update, growth) = window.take_update(start + RTT * 12, Some(RTT), MIB);
         assert_eq!((update, growth), (INITIAL_WINDOW, 0));
         assert_eq!(window.size(), 2 * INITIAL_WINDOW, "it never shrinks");
+    }
+
+    #[test]
+    fn a_long_path_gets_a_larger_window_from_the_beginning() {
+        let ms = |ms| first_window(Some(Duration::from_millis(ms)));
+        assert_eq!([first_window(None), ms(1)], [INITIAL_WINDOW; 2]);
+        assert_eq!([ms(50), ms(1000)], [1_250_000, 2 * MIB]);
+
+        let mut window = RecvWindow::new(Instant::now());
+        assert_eq!(window.grow_to(2 * MIB, MIB), MIB);
+        assert_eq!(window.handle_data(1, INITIAL_WINDOW + MIB), Ok(()));
+        assert_eq!(window.handle_data(1, 1), Err(Violation::WindowOverrun(1)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::mux::batch::Batch;
 use crate::mux::frame::{ACK, FIN, HEADER_LEN, Header, Kind, RST, SYN};
+use crate::mux::window::first_window;
 
 use super::{GROWTH_MAX, N_CLASSES, Phase, Session};
 
@@ -112,6 +113,13 @@ impl Session {
             flags |= ACK;
         }
         let mut update = 0;
+        if flags != 0 && is_admitted {
+            // Most of the growth is kept for streams that show that they need it.
+            let room = (GROWTH_MAX / 4).saturating_sub(self.n_grown);
+            let size = first_window(self.health.rtt()).min(self.max_window);
+            update = stream.recv_window.grow_to(size, room);
+            self.n_grown += update;
+        }
         if stream.recv_window.is_update_due() && !stream.fin_received && !stream.is_dropped {
             self.health.want_fresh_rtt(now);
             let max_growth = if is_admitted {
@@ -120,10 +128,10 @@ impl Session {
             } else {
                 0
             };
-            let growth;
-            (update, growth) = stream
+            let (owed, growth) = stream
                 .recv_window
                 .take_update(now, self.health.rtt(), max_growth);
+            update += owed;
             self.n_grown += growth;
         }
         if flags != 0 || update != 0 {
