@@ -44,7 +44,9 @@ pub struct Controller {
     last_low_at: Instant,
     n_lows: u32,
     n_rounds_since_low: u32,
+    /// Round trips in a row in which packets timed out and none arrived, and when that was.
     n_timeouts: u32,
+    timed_out_at: Option<Instant>,
     /// What arrived per second when the loss was last tried at a lower rate.
     policed_at: f64,
     n_policed_cuts: u32,
@@ -77,6 +79,7 @@ impl Controller {
             n_lows: 0,
             n_rounds_since_low: 0,
             n_timeouts: 0,
+            timed_out_at: None,
             policed_at: 0.0,
             n_policed_cuts: 0,
             lately: 0.0,
@@ -135,10 +138,7 @@ impl Controller {
             return self.restart(now);
         }
         if lost.cause == LossCause::TimedOut {
-            self.n_timeouts += 1;
-            if self.n_timeouts == MAX_TIMEOUTS {
-                self.restart(now);
-            }
+            self.on_timeout(now);
         }
         self.loss.on_burst(count(bytes) / self.mtu);
         self.round.on_lost(now, sent_at, bytes);
@@ -224,6 +224,19 @@ impl Controller {
             queue: Duration::from_secs_f64(self.delay.queue()),
             jitter: Duration::from_secs_f64(self.delay.jitter),
             window: self.window(),
+        }
+    }
+
+    /// What times out together counts once: a burst of losses takes many packets.
+    fn on_timeout(&mut self, now: Instant) {
+        let rtt = self.rtt();
+        if (self.timed_out_at).is_some_and(|at| seconds_between(at, now) < rtt) {
+            return;
+        }
+        self.timed_out_at = Some(now);
+        self.n_timeouts += 1;
+        if self.n_timeouts == MAX_TIMEOUTS {
+            self.restart(now);
         }
     }
 
@@ -535,7 +548,7 @@ const IDLE_ROUND_TRIPS: f64 = 20.0;
 const OUTAGE_MIN: f64 = 1.0;
 const OUTAGE_ROUND_TRIPS: f64 = 8.0;
 
-/// Timeouts in a row after which the window is halved.
+/// Round trips with nothing but timeouts after which the window is halved.
 const MAX_TIMEOUTS: u32 = 3;
 
 /// Stamps of the sampler in a round trip: a sample is off by half a percent at most.
