@@ -27,6 +27,8 @@ pub struct TlsStream<IO> {
     tls: Arc<Mutex<Connection>>,
     inbound: Inbound,
     is_write_shut: bool,
+    /// The peer has said that nothing follows.
+    is_read_shut: bool,
     /// An error of the peer's that is reported once what came ahead of it has been read.
     failure: Option<io::Error>,
 }
@@ -39,6 +41,7 @@ impl<IO> TlsStream<IO> {
             tls: Arc::new(Mutex::new(connection)),
             inbound: Inbound::default(),
             is_write_shut: false,
+            is_read_shut: false,
             failure: None,
         }
     }
@@ -131,11 +134,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<IO> {
             }
             ready!(poll_send(&mut tls, &mut this.io, cx))?;
         }
+        if this.is_read_shut {
+            this.discard(cx);
+        }
         Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
+    /// Takes what follows the peer's end: the layer below has an end of its own. Left unread, it
+    /// would make the system answer our close with a reset, and the peer lose what we sent last.
+    fn discard(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..MAX_DISCARDS {
+            let mut scratch = [0; 256];
+            let mut scratch = ReadBuf::new(&mut scratch);
+            let read = Pin::new(&mut self.io).poll_read(cx, &mut scratch);
+            if !matches!(read, Poll::Ready(Ok(()))) || scratch.filled().is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Moves as much plaintext to `out` as there is, decrypting what has been received.
     fn decrypt(&mut self, out: &mut ReadBuf<'_>) -> io::Result<Progress> {
         let mut tls = self.tls.lock();
@@ -143,6 +162,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
         loop {
             let is_end = take_plaintext(&mut tls, out)?;
             let is_some = out.filled().len() > n_before;
+            self.is_read_shut |= is_end;
             if is_end || out.remaining() == 0 {
                 return Ok(Progress::Done);
             }
@@ -194,6 +214,9 @@ impl fmt::Debug for TlsExporter {
         f.debug_struct("TlsExporter").finish_non_exhaustive()
     }
 }
+
+/// Reads of what nobody wants. A peer that goes on after its end has only itself to blame.
+const MAX_DISCARDS: usize = 16;
 
 #[derive(PartialEq, Eq)]
 enum Progress {
