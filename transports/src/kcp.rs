@@ -175,6 +175,17 @@ impl Transport for KcpTransport {
     }
 }
 
+/// Returns how streams are multiplexed over KCP. What was lost several times holds everything behind
+/// it up for as many round trips, and a stream whose window is used up meanwhile stands still. So
+/// between Holdfasts windows may grow further than frp's; only those do that need it.
+fn with_room(mux: Option<&MuxConfig>, fast: Option<&Fast>) -> Option<MuxConfig> {
+    let mut mux = mux.cloned()?;
+    if fast.is_some() {
+        mux.max_window = mux.max_window.max(MAX_STREAM_WINDOW);
+    }
+    Some(mux)
+}
+
 /// frp's `transport.dialServerTimeout`, and as long for a client to log in.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -200,3 +211,8 @@ const DEFAULT_LIMITS: HalfOpenLimits = HalfOpenLimits {
 /// How long a session that its user has left goes on sending what was written. Beyond the
 /// contract's second, which the user has spent by then.
 pub const LINGER: Duration = Duration::from_secs(2);
+
+/// A stream's largest window between Holdfasts, in bytes: 100 Mbit/s for 1.3 s. Half of it is used up
+/// before its sender is granted more, and the other half lasts for a segment that on a path of 200 ms
+/// is lost twice. At the bound the stream waits.
+const MAX_STREAM_WINDOW: u32 = 16 * 1024 * 1024;

@@ -8,10 +8,10 @@ use kcp_proto::Config;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::KcpDialConfig;
 use super::endpoint::Endpoint;
 use super::member::Policy;
 use super::socket::UdpSocket;
+use super::{KcpDialConfig, with_room};
 use crate::info::CarrierInfo;
 use crate::mux::Role;
 use crate::tcp::{Reached, STAGGER, in_turns, resolve, start_carrier, within};
@@ -105,8 +105,9 @@ async fn attempt(
             other => other,
         })?;
     }
-    let mux = config.mux.as_ref();
-    Ok(start_carrier(reached.io, mux, Role::Client, reached.info))
+    let mux = with_room(config.mux.as_ref(), config.fast.as_ref());
+    let (io, info) = (reached.io, reached.info);
+    Ok(start_carrier(io, mux.as_ref(), Role::Client, info))
 }
 
 /// Receive buffers of a client's socket, which one server sends to.

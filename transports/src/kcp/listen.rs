@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use super::KcpListenConfig;
 use super::endpoint::{Doorkeeper, Endpoint, Newcomer};
 use super::io::{Calls, KcpIo, Shared};
 use super::member::Policy;
 use super::socket::{MAX_BUFFERS, UdpSocket};
 use super::table::Table;
+use super::{KcpListenConfig, with_room};
 use crate::half_open::{HalfOpen, Place};
 use crate::info::{Admission, CarrierInfo};
 use crate::mux::Role;
@@ -173,8 +173,9 @@ impl Opener {
             Ok(opened) => opened,
             Err(refusal) => return self.layers.note_refusal(&refusal, peer),
         };
+        let mux = with_room(self.config.mux.as_ref(), self.config.fast.as_ref());
         let incoming = Incoming {
-            carrier: start_carrier(io, self.config.mux.as_ref(), Role::Server, info),
+            carrier: start_carrier(io, mux.as_ref(), Role::Server, info),
             login_deadline: deadline.into_std(),
         };
         // When nobody takes carriers for so long, this one could not log in any more.
