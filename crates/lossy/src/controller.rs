@@ -157,7 +157,7 @@ impl Controller {
             if let Some(startup) = &mut self.startup
                 && !sample.is_app_limited
             {
-                startup.on_rtt(now, sample.rtt, self.delay.base());
+                startup.on_rtt(now, sample.rtt, self.delay.base(), self.delay.roughness);
             }
         }
         self.round.is_low |= self.low.is_some();
@@ -223,6 +223,7 @@ impl Controller {
             base_rtt: Duration::from_secs_f64(base.unwrap_or(0.0)),
             queue: Duration::from_secs_f64(self.delay.queue()),
             jitter: Duration::from_secs_f64(self.delay.jitter),
+            roughness: Duration::from_secs_f64(self.delay.roughness),
             window: self.window(),
         }
     }
@@ -386,7 +387,7 @@ impl Controller {
         if !low.advance(now, is_low, rtt, self.mtu) {
             return;
         }
-        let (seen, gain) = (low.seen(self.mtu), low.gain);
+        let (seen, gain) = (low.seen(self.mtu, self.delay.roughness), low.gain);
         let (before, was_delayed) = (low.before, low.was_delayed);
         self.low = None;
         self.n_rounds_since_low = 0;

@@ -19,6 +19,10 @@ pub(crate) struct Delay {
     pub(crate) mean: f64,
     /// The mean difference of single round trips from the last round's mean.
     pub(crate) jitter: f64,
+    /// How much round trips differ from one packet to the next. A queue that grows or drains does so
+    /// over many packets, and hardly shows here.
+    pub(crate) roughness: f64,
+    previous: Option<f64>,
     n_high: u32,
     /// Whether somebody else keeps the queue filled.
     pub(crate) is_crowded: bool,
@@ -31,6 +35,8 @@ impl Delay {
             measured: VecDeque::new(),
             mean: 0.0,
             jitter: 0.0,
+            roughness: 0.0,
+            previous: None,
             n_high: 0,
             is_crowded: false,
         }
@@ -42,6 +48,9 @@ impl Delay {
 
     /// Takes note of a single round trip.
     pub(crate) fn on_acked(&mut self, rtt: f64) {
+        if let Some(previous) = self.previous.replace(rtt) {
+            self.roughness += ROUGHNESS_WEIGHT * ((rtt - previous).abs() - self.roughness);
+        }
         if self.mean > 0.0 {
             self.jitter += JITTER_WEIGHT * ((rtt - self.mean).abs() - self.jitter);
         }
@@ -120,6 +129,9 @@ impl Delay {
 
 /// How fast a change of the jitter is followed, for each packet.
 const JITTER_WEIGHT: f64 = 1.0 / 64.0;
+
+/// The same for the differences from packet to packet. These are to be known after the first dozens.
+const ROUGHNESS_WEIGHT: f64 = 1.0 / 16.0;
 
 /// Measurements that are kept, a minute's worth and more. The lowest of them counts: in that time
 /// even a queue that others keep filled has been low.

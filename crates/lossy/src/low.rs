@@ -125,12 +125,19 @@ impl Low {
             || seconds_between(until, now) > MAX_WAIT * rtt
     }
 
-    /// Of a few packets the quickest tells the round trip: they have waited for each other.
-    pub(crate) fn seen(&self, mtu: f64) -> Seen {
-        let rtt = match count(self.timed) / mtu {
-            n if n >= MEAN_PACKETS => Some(self.sojourn / count(self.timed)),
-            _ => self.quickest.is_finite().then_some(self.quickest),
-        };
+    /// Of a few packets the quickest tells the round trip: they have waited for each other. Not so
+    /// if they differ no more than any packet does from the next.
+    pub(crate) fn seen(&self, mtu: f64, roughness: f64) -> Seen {
+        let rtt = (self.timed > 0).then(|| {
+            let mean = self.sojourn / count(self.timed);
+            let is_rough = mean - self.quickest <= ROUGH * roughness;
+            let are_many = count(self.timed) >= MEAN_PACKETS * mtu;
+            if are_many || is_rough {
+                mean
+            } else {
+                self.quickest
+            }
+        });
         Seen {
             rtt,
             loss: Tally::new(self.acked, self.lost, mtu),
@@ -152,6 +159,10 @@ const MARGIN: f64 = 0.25;
 
 /// Round trips after which answers are not waited for any more.
 const MAX_WAIT: f64 = 3.0;
+
+/// By so many mean differences from one packet to the next the mean is above the quickest where
+/// packets take all kinds of times.
+const ROUGH: f64 = 3.0;
 
 /// Packets that make a mean.
 const MEAN_PACKETS: f64 = 16.0;

@@ -24,8 +24,9 @@ impl Startup {
         }
     }
 
-    pub(crate) fn on_rtt(&mut self, now: Instant, rtt: f64, lowest: f64) {
-        if rtt > lowest + (lowest * LATE_START_SHARE).max(LATE_START) {
+    pub(crate) fn on_rtt(&mut self, now: Instant, rtt: f64, lowest: f64, roughness: f64) {
+        let slack = (lowest * LATE_START_SHARE).max(LATE_START);
+        if rtt > lowest + slack.max(ROUGH_START * roughness) {
             self.late_since.get_or_insert(now);
             self.n_late += 1;
         } else {
@@ -58,6 +59,10 @@ const LATE_TIME_SHARE: f64 = 0.1;
 /// ... are above the lowest by this share and this time.
 const LATE_START_SHARE: f64 = 0.125;
 const LATE_START: f64 = 0.004;
+
+/// Where each packet takes another time, nearly all are above the lowest from the start. Those of an
+/// even jitter are so by two or three of their mean differences on the average.
+const ROUGH_START: f64 = 4.0;
 
 /// It is over as well after so many rounds in which the rate has not grown by this factor.
 pub(crate) const MAX_FLAT_ROUNDS: u32 = 3;

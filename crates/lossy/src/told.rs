@@ -77,6 +77,9 @@ pub struct Snapshot {
     pub queue: Duration,
     /// How much round trips differ from their mean, on the average.
     pub jitter: Duration,
+    /// How much round trips differ from one packet to the next, on the average. Unlike the jitter it
+    /// hardly grows when a queue grows or drains.
+    pub roughness: Duration,
     /// Bytes that may be under way.
     pub window: u64,
 }
