@@ -20,6 +20,17 @@ pub struct LossyControl {
     segment_len: u64,
     in_flight: u64,
     reorder_time: Duration,
+    /// Losses that may be the beginning of more in a row, and have not been told yet.
+    run: Option<Run>,
+}
+
+/// Transmissions in a row that are lost. Told one by one, they would pass for as many chances, and
+/// what a burst takes for more than chance can explain.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    lost: Lost,
+    last: u64,
+    noticed_at: Instant,
 }
 
 impl LossyControl {
@@ -36,6 +47,7 @@ impl LossyControl {
             segment_len,
             in_flight: 0,
             reorder_time: MIN_REORDER_TIME,
+            run: None,
         }
     }
 
@@ -43,10 +55,20 @@ impl LossyControl {
     pub fn snapshot(&self) -> lossy::Snapshot {
         self.controller.snapshot()
     }
+
+    /// Tells of a run of losses that has ended, or that nothing has been added to for a while.
+    fn end_run(&mut self, now: Instant) {
+        let is_over =
+            |run: &mut Run| now.saturating_duration_since(run.noticed_at) >= MAX_RUN_PAUSE;
+        if let Some(run) = self.run.take_if(is_over) {
+            self.controller.on_lost(now, run.lost);
+        }
+    }
 }
 
 impl SendControl for LossyControl {
     fn on_sent(&mut self, now: Instant, segment: SentSegment) {
+        self.end_run(now);
         self.in_flight += u64::from(segment.n_bytes);
         self.controller.on_sent(now, segment.n_bytes.into());
     }
@@ -64,7 +86,7 @@ impl SendControl for LossyControl {
 
     fn on_lost(&mut self, now: Instant, segment: LostSegment) {
         self.in_flight = self.in_flight.saturating_sub(segment.n_bytes.into());
-        let lost = Lost {
+        let mut lost = Lost {
             sent_at: segment.sent_at,
             bytes: segment.n_bytes.into(),
             cause: match segment.cause {
@@ -72,18 +94,32 @@ impl SendControl for LossyControl {
                 LossCause::TimedOut => lossy::LossCause::TimedOut,
             },
         };
-        self.controller.on_lost(now, lost);
+        if let Some(run) = self.run.take() {
+            let is_next = run.last.checked_add(1) == Some(segment.transmission);
+            if is_next && run.lost.cause == lost.cause {
+                lost.bytes += run.lost.bytes;
+            } else {
+                self.controller.on_lost(now, run.lost);
+            }
+        }
+        self.run = Some(Run {
+            lost,
+            last: segment.transmission,
+            noticed_at: now,
+        });
     }
 
     fn on_acks_end(&mut self, now: Instant, n_in_flight: u32) {
+        self.end_run(now);
         // Segments that were under way before are counted there and not here.
         let at_most = u64::from(n_in_flight) * self.segment_len;
         self.in_flight = self.in_flight.min(at_most);
         self.controller.on_acks_end(now, self.in_flight);
-        // A path with jitter gets time for reordering in proportion.
+        // A path with jitter gets time for reordering in proportion. A queue of our own that comes and
+        // goes is no reason for it: losses noticed late make the rate look higher than it is.
         let path = self.controller.snapshot();
         self.reorder_time = (path.base_rtt / REORDER_SHARE)
-            .max(path.jitter * REORDER_JITTERS)
+            .max(path.roughness * REORDER_ROUGHNESSES)
             .clamp(MIN_REORDER_TIME, MAX_REORDER_TIME);
     }
 
@@ -143,12 +179,16 @@ impl CopyPolicy for LossyCopies {
 /// Segments that may overtake before the time counts (RFC 8985 takes DupThresh, 3).
 const N_REORDERED: u32 = 3;
 
+/// How long a run of losses may go on unseen: the next segment is noticed within a timer's tick or
+/// with the next acknowledgements.
+const MAX_RUN_PAUSE: Duration = Duration::from_millis(5);
+
 /// Part of the round trip that is given for reordering: RFC 9002's time threshold.
 const REORDER_SHARE: u32 = 8;
 
-/// Mean differences of the round trip that are given. Twice that is as much as an even
-/// distribution has between its ends.
-const REORDER_JITTERS: u32 = 4;
+/// Mean differences between the round trips of one packet and the next that are given. Evenly
+/// distributed delays have three of them between their ends.
+const REORDER_ROUGHNESSES: u32 = 4;
 
 /// No timer is finer than that.
 const MIN_REORDER_TIME: Duration = Duration::from_millis(1);
