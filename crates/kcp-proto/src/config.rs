@@ -25,8 +25,9 @@ pub struct Config {
     /// How many received segments are acknowledged at once, before the next flush. 1 acknowledges
     /// each datagram.
     pub ack_after: usize,
-    /// How many acknowledgements of segments beyond a gap are repeated in the next datagram with
-    /// acknowledgements, if they fit. Not towards kcp-go: it would count them twice.
+    /// How many of the last acknowledgements are kept for being repeated in the next datagram with
+    /// acknowledgements, while there are few. With any, such a datagram also has a map of all that
+    /// has arrived beyond a gap. Not towards kcp-go: it would count them twice.
     pub n_ack_repeats: usize,
     /// Forward error correction on what is sent; `None` sends bare segments. What is received is
     /// understood with and without.

@@ -2,8 +2,9 @@
 //!
 //! A segment that is lost comes a round trip late or more. Bulk data does not mind: others arrive
 //! meanwhile. When little is under way, the one that is lost is what the user waits for, so it goes
-//! out several times, some milliseconds apart; the first that arrives counts. How many and how far
-//! apart is decided by a [`CopyPolicy`], from the loss that the session measures.
+//! out several times, some milliseconds apart; the first that arrives counts. The same goes for one
+//! that was lost again and again: the stream behind it waits. How many and how far apart is decided
+//! by a [`CopyPolicy`], from the loss that the session measures.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,11 +15,15 @@ pub trait CopyPolicy: fmt::Debug + Send {
     fn copies(&mut self, now: Instant, piece: Piece) -> Copies;
 }
 
-/// A segment that is sent while little is under way, and what is known of the path.
+/// A segment that is sent and that somebody waits for, and what is known of the path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
     /// Its bytes on the wire.
     pub n_bytes: u32,
+    /// Whether nothing else is to be sent, and little is under way or it was lost before.
+    pub is_alone: bool,
+    /// How often it has been taken for lost.
+    pub n_losses: u32,
     /// The share of datagrams that is lost, 0 to 1.
     pub loss: f64,
     /// The smoothed round-trip time.

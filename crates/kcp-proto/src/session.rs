@@ -15,6 +15,7 @@
 //! never does. kcp-go waits at it for data for ever, as it would without it.
 
 mod acks;
+mod arrived;
 mod copies;
 mod input;
 mod output;
@@ -80,8 +81,12 @@ pub struct Session {
     ending: Option<End>,
     /// The peer's last segment, once it has arrived.
     peer_end: Option<(u32, End)>,
+    /// Maps of what has arrived that were sent.
+    n_maps: u32,
     /// A datagram that did not fit into the last batch.
     held: Vec<u8>,
+    /// When anything was acknowledged last.
+    acked_at: Micros,
     /// Whether the last segment that was sent was the last there was.
     is_app_limited: bool,
     /// The datagram that is being written has data in it.
@@ -197,7 +202,9 @@ impl Session {
             own_end: None,
             ending: None,
             peer_end: None,
+            n_maps: 0,
             held: Vec::new(),
+            acked_at: 0,
             is_app_limited: true,
             has_written_data: false,
             stats: Stats::default(),
@@ -331,7 +338,7 @@ impl Session {
         let own = [
             self.wants_flush().then_some(next_flush),
             (is_paced && self.has_data_to_send()).then(|| self.pacer.next_at()),
-            self.window.next_deadline(),
+            self.next_time_out(),
             self.next_late(),
             self.pending.next_at(),
             self.probe.poll_timeout(),

@@ -53,9 +53,30 @@ impl Redundancy {
             self.credit -= cost;
             n_extra += 1;
         }
-        let spacing = (rtt / SPACINGS_PER_RTT).min(MAX_SPACING);
-        Copies { n_extra, spacing }
+        Copies {
+            n_extra,
+            spacing: spacing(rtt),
+        }
     }
+}
+
+/// Returns how many copies go along with bulk data that has been lost `n_losses` times. Each time
+/// that it is lost again holds an ordered stream up for a round trip more, and the more often it was
+/// lost the less there is of it: copies take no more than [`LOST_SHARE`] of what is sent.
+pub fn of_lost(loss: f64, n_losses: u32, rtt: Duration) -> Copies {
+    let share = loss.clamp(MIN_LOSS, 1.0).powf(f64::from(n_losses));
+    let mut n_extra = 0;
+    while n_extra < MAX_EXTRA_OF_LOST && f64::from(n_extra + 1) * share <= LOST_SHARE {
+        n_extra += 1;
+    }
+    Copies {
+        n_extra,
+        spacing: spacing(rtt),
+    }
+}
+
+fn spacing(rtt: Duration) -> Duration {
+    (rtt / SPACINGS_PER_RTT).min(MAX_SPACING)
 }
 
 /// Returns how many copies are wanted beside the first transmission, so that hardly ever all of
@@ -87,6 +108,15 @@ const NO_LOSS: f64 = 0.0005;
 /// What 40 % of loss asks for. Beyond that a copy more hardly helps.
 const MAX_EXTRA: u32 = 6;
 
+/// Share of all that is sent which copies of lost bulk data may take, for each number of losses.
+const LOST_SHARE: f64 = 0.01;
+
+/// With three copies of it nothing is lost again that matters.
+const MAX_EXTRA_OF_LOST: u32 = 3;
+
+/// Less loss than this passes for this much: what is lost at all may be lost for a reason.
+const MIN_LOSS: f64 = 0.01;
+
 /// Share of the path's rate that copies may take.
 const MAX_SHARE: f64 = 0.1;
 
@@ -110,6 +140,19 @@ mod tests {
     fn more_loss_asks_for_more_copies() {
         let wanted = [0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 1.0].map(wanted);
         assert_eq!(wanted, [0, 1, 1, 2, 2, 4, 5, 6, 6]);
+    }
+
+    #[test]
+    fn the_more_often_something_was_lost_the_more_copies_it_has_and_all_take_little() {
+        let rtt = Duration::from_millis(50);
+        for loss in [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5] {
+            let n_extra = |n_losses| of_lost(loss, n_losses, rtt).n_extra;
+            let all: Vec<_> = (1..12).map(n_extra).collect();
+            assert!(all.is_sorted(), "{all:?} at {loss}");
+            assert_eq!(all.last(), Some(&MAX_EXTRA_OF_LOST));
+            let shares = (1..12).map(|n| f64::from(n_extra(n)) * loss.powi(n.cast_signed()));
+            assert!(shares.sum::<f64>() < 3.0 * LOST_SHARE, "{all:?} at {loss}");
+        }
     }
 
     #[test]

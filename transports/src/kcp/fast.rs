@@ -13,6 +13,9 @@ use kcp_proto::copies::CopyPolicy;
 
 use crate::lossy_control::{LossyControl, LossyCopies};
 
+#[cfg(test)]
+mod sim;
+
 /// Who decides about sending between two Holdfasts: how much, how fast, what is lost, and what is
 /// sent more than once. Made anew for each session.
 #[derive(Clone)]
@@ -91,10 +94,10 @@ const WINDOW: u32 = 8192;
 /// How long an acknowledgement waits for others at most.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Segments that are acknowledged at once: at 100 Mbit/s these come within two milliseconds.
-const ACK_AFTER: usize = 16;
+/// Segments that are acknowledged at once: at 100 Mbit/s these come within half a millisecond. Where
+/// acknowledgements get lost in bursts, the sender hears nothing for as many of these times as a
+/// burst has packets, and the link runs dry.
+const ACK_AFTER: usize = 4;
 
-/// Acknowledgements of segments beyond a gap that are repeated while it is there, as many as fit
-/// into the datagram. With two lost datagrams of acknowledgements, the third brings what was in
-/// them.
-const N_ACK_REPEATS: usize = 40;
+/// Acknowledgements that are kept so that the last can be repeated: more than are written at once.
+const N_ACK_REPEATS: usize = 64;

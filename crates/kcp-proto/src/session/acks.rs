@@ -64,18 +64,21 @@ impl Acks {
         }
     }
 
-    /// Returns those sent before that are worth being sent again, the newest first, without the
-    /// `n_written` that have just been sent: those that `una` does not cover, and while there are
-    /// few the last of the others. By these the peer knows how much is lost on the way to here.
-    pub(super) fn repeats(&mut self, una: u32, n_written: usize) -> impl Iterator<Item = Ack> {
+    /// Returns the last of those sent before, the newest first, without the `n_written` that have
+    /// just been sent, while there are few. By these the peer knows how much is lost on the way to
+    /// here.
+    pub(super) fn repeats(&mut self, n_written: usize) -> impl Iterator<Item = Ack> {
         let n_recent = if std::mem::take(&mut self.has_dropped) {
             0
         } else {
             N_RECENT
         };
-        let sent = self.sent.iter().rev().copied().enumerate().skip(n_written);
-        sent.filter(move |&(i, ack)| i < n_written + n_recent || is_beyond(ack, una))
-            .map(|(_, ack)| ack)
+        self.sent
+            .iter()
+            .rev()
+            .copied()
+            .skip(n_written)
+            .take(n_recent)
     }
 
     pub(super) fn set_repeats(&mut self, n_repeats: usize) {
@@ -121,27 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_beyond_a_gap_are_repeated_while_the_gap_is_there() {
-        let mut acks = acks(2, [5, 6, 7]);
-        assert_eq!(drain(&mut acks, 4), [5, 6, 7]);
-        let repeats = |acks: &mut Acks, una, n_written| -> Vec<u32> {
-            acks.has_dropped = true;
-            acks.repeats(una, n_written).map(|ack| ack.sn).collect()
-        };
-        assert_eq!(repeats(&mut acks, 4, 0), [7, 6]);
-        assert_eq!(repeats(&mut acks, 7, 0), [7]);
-        assert_eq!(repeats(&mut acks, 4, 1), [6]);
-        assert_eq!(repeats(&mut acks, 8, 0), [0; 0]);
-    }
-
-    #[test]
     fn while_there_are_few_the_last_are_repeated_although_they_are_covered() {
         let mut acks = acks(9, []);
         for sn in 0..6 {
             acks.push(Ack { sn, ts: 0 });
             assert_eq!(acks.pop(sn + 1).map(|ack| ack.sn), Some(sn));
         }
-        let repeats: Vec<_> = acks.repeats(6, 1).map(|ack| ack.sn).collect();
+        let repeats: Vec<_> = acks.repeats(1).map(|ack| ack.sn).collect();
         assert_eq!(repeats, [4, 3, 2]);
     }
 

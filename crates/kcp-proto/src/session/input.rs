@@ -116,6 +116,7 @@ impl Session {
                         answered_at = acked.or(answered_at);
                         has_acked = true;
                     }
+                    has_acked |= self.handle_map(&payload[data_start..data_end], now);
                 }
                 Command::Push => {
                     self.handle_push(header, payload.slice(data_start..data_end));
@@ -137,6 +138,7 @@ impl Session {
             }
         }
         if has_acked {
+            self.acked_at = at;
             self.control.on_acks_end(now, self.window.n_in_flight());
         }
         // The window has moved: what it lets in leaves at once.
@@ -156,11 +158,14 @@ impl Session {
             .handle_ack(header.sn, header.ts, at, self.ts(at))?;
         if acked.is_spurious {
             self.stats.n_spurious += 1;
-            let late = acked.answered_at.map_or(0, |answered_at| {
-                at.saturating_sub(answered_at)
-                    .saturating_sub(self.rtt.smoothed().unwrap_or(0))
-            });
-            self.lateness.handle_spurious(late);
+            // What only its time-out had given up tells nothing about reordering. Above all the
+            // first time-out does not, which is a guess.
+            if let (Some(answered_at), Some(srtt), true) =
+                (acked.answered_at, self.rtt.smoothed(), acked.was_overtaken)
+            {
+                let late = at.saturating_sub(answered_at).saturating_sub(srtt);
+                self.lateness.handle_spurious(late);
+            }
         } else {
             self.lateness.handle_ack();
             self.loss.handle_bulk(false);
@@ -179,6 +184,22 @@ impl Session {
             ..
         } = self;
         window.handle_una(una, |transmission| {
+            loss.handle_bulk(false);
+            control.on_acked(now, transmission.acked(false, *began_at));
+        })
+    }
+
+    /// Takes the data of an acknowledgement, which is a map. As with `una`, it is not known when what
+    /// it tells of arrived.
+    fn handle_map(&mut self, map: &[u8], now: Instant) -> bool {
+        let Self {
+            window,
+            control,
+            began_at,
+            loss,
+            ..
+        } = self;
+        window.handle_map(map, |transmission| {
             loss.handle_bulk(false);
             control.on_acked(now, transmission.acked(false, *began_at));
         })

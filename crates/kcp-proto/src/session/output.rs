@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::acks::Ack;
 use super::send_window::Sending;
-use super::{End, Micros, Session, whole_micros};
+use super::{End, Micros, Session, arrived, whole_micros};
 use crate::control::{LossCause, LossDetection, SentSegment};
 use crate::copies::Piece;
 use crate::fec::DATA_HEADER_LEN;
@@ -98,10 +99,7 @@ impl Session {
         let interval = whole_micros(self.config.interval);
         let is_tick =
             self.wants_flush() && self.flush.last_at.is_none_or(|last| at >= last + interval);
-        let has_timed_out = self
-            .window
-            .next_deadline()
-            .is_some_and(|deadline| at >= deadline);
+        let has_timed_out = self.next_time_out().is_some_and(|deadline| at >= deadline);
         if self.flush.is_due || is_tick || has_timed_out {
             self.begin_flush(now);
         } else if self.flush.is_due_for_acks {
@@ -150,6 +148,7 @@ impl Session {
         let rto = self.rtt.rto();
         // With nothing new to send, a segment that one other has overtaken is sent again early.
         let is_early = !self.can_send_new();
+        let is_heard = at < self.quiet_from();
         let Self {
             window,
             control,
@@ -157,10 +156,12 @@ impl Session {
             began_at,
             ..
         } = self;
-        window.detect_timed_out(at, rto, |transmission| {
-            stats.n_resent_timed_out += 1;
-            control.on_lost(now, transmission.lost(LossCause::TimedOut, *began_at));
-        });
+        if !is_heard {
+            window.detect_timed_out(at, rto, |transmission| {
+                stats.n_resent_timed_out += 1;
+                control.on_lost(now, transmission.lost(LossCause::TimedOut, *began_at));
+            });
+        }
         if let LossDetection::Classic { n_skips } = control.loss_detection() {
             let n_skips = if is_early { 1 } else { n_skips };
             window.detect_overtaken(n_skips, |transmission| {
@@ -195,39 +196,44 @@ impl Session {
 
     fn write_acks(&mut self, out: &mut Vec<u8>, end: usize, blank: Header) {
         let start = out.len();
+        let header = |ack: Ack| Header {
+            sn: ack.sn,
+            ts: ack.ts,
+            ..blank
+        };
+        let mut last = None;
         while out.len() + Header::LEN <= end {
             let Some(ack) = self.acks.pop(blank.una) else {
                 self.flush.is_open_for_acks = false;
                 break;
             };
             self.tell.handle_sent(blank.wnd);
-            out.extend(
-                Header {
-                    sn: ack.sn,
-                    ts: ack.ts,
-                    ..blank
-                }
-                .encode(),
-            );
+            last = Some(ack);
+            out.extend(header(ack).encode());
         }
-        let has_room = |out: &Vec<u8>| out.len() + Header::LEN <= end;
-        if out.len() == start || !has_room(out) || self.config.n_ack_repeats == 0 {
+        let (Some(last), true) = (last, self.config.n_ack_repeats > 0) else {
             return;
-        }
+        };
         // Those just written are the newest that were sent: passed over.
         let n_written = (out.len() - start) / Header::LEN;
-        for ack in self.acks.repeats(blank.una, n_written) {
-            if !has_room(out) {
-                break;
+        for ack in self.acks.repeats(n_written) {
+            if out.len() + Header::LEN > end {
+                return;
             }
-            out.extend(
-                Header {
-                    sn: ack.sn,
-                    ts: ack.ts,
-                    ..blank
-                }
-                .encode(),
-            );
+            out.extend(header(ack).encode());
+        }
+        let map_start = out.len() + Header::LEN;
+        if self.receive.has_gap() && map_start + arrived::MIN_LEN <= end {
+            out.resize(map_start, 0);
+            let max_len = arrived::max_len(self.n_maps).min(end - map_start);
+            self.n_maps = self.n_maps.wrapping_add(1);
+            self.receive.write_map(out, max_len);
+            let len = u32::try_from(out.len() - map_start).unwrap_or(u32::MAX);
+            let header = Header {
+                len,
+                ..header(last)
+            };
+            out[map_start - Header::LEN..map_start].copy_from_slice(&header.encode());
         }
     }
 
@@ -321,26 +327,34 @@ impl Session {
     }
 
     /// Plans copies of a segment that has just been sent, if somebody waits for it: there is nothing
-    /// else to send, and little under way.
+    /// else to send, and little under way, or it was lost before and holds up all that comes behind.
+    /// Where nothing else is to be sent although something was lost, the writer itself may wait for it.
     fn plan_copies(&mut self, sn: u32, ts: u32, n_bytes: usize, now: Instant) {
-        let is_awaited = self.queue.is_empty()
-            && !self.window.has_lost()
-            && self.window.n_in_flight() <= MAX_AWAITED_SEGMENTS;
+        let n_losses = self.window.n_losses(sn);
+        let are_few = !self.window.has_lost() && self.window.n_in_flight() <= MAX_AWAITED_SEGMENTS;
+        let is_alone = self.queue.is_empty() && (are_few || n_losses > 0);
         let at = self.micros(now);
-        let (Some(policy), Some(srtt), true) = (&mut self.copies, self.rtt.smoothed(), is_awaited)
-        else {
+        let (Some(policy), Some(srtt), true) = (
+            &mut self.copies,
+            self.rtt.smoothed(),
+            is_alone || n_losses > 0,
+        ) else {
             return;
         };
         let copies = policy.copies(
             now,
             Piece {
                 n_bytes: u32::try_from(n_bytes).unwrap_or(u32::MAX),
+                is_alone,
+                n_losses,
                 loss: self.loss.estimate(),
                 srtt: Duration::from_micros(srtt),
                 rate: self.control.pacing_rate(),
             },
         );
-        self.loss.handle_sent(sn, ts, at);
+        if is_alone {
+            self.loss.handle_sent(sn, ts, at);
+        }
         self.pending.plan(sn, copies, at);
     }
 
@@ -389,6 +403,25 @@ impl Session {
             .next_late(n_reordered, self.patience(reorder_time))
     }
 
+    /// When the first segment times out.
+    pub(super) fn next_time_out(&self) -> Option<Micros> {
+        let deadline = self.window.next_deadline()?;
+        Some(deadline.max(self.quiet_from()))
+    }
+
+    /// From when on segments may time out. Where losses are told by later segments, acknowledgements
+    /// that go on coming tell of all but the last: a round trip that grows quickly, or a burst of
+    /// lost acknowledgements, would have all under way sent again.
+    fn quiet_from(&self) -> Micros {
+        match self.control.loss_detection() {
+            LossDetection::Classic { .. } => 0,
+            LossDetection::Rack { .. } => {
+                let srtt = self.rtt.smoothed().unwrap_or(0);
+                self.acked_at.saturating_add(srtt / QUIET_SHARE)
+            }
+        }
+    }
+
     /// The time-out of a segment that is sent. Where losses are told by later segments it only
     /// serves the last ones, and must not come before these have had their time.
     fn segment_rto(&self) -> Micros {
@@ -407,6 +440,9 @@ impl Session {
             .saturating_add(whole_micros(reorder_time).max(self.lateness.extra()))
     }
 }
+
+/// Part of a round trip without acknowledgements after which segments may time out.
+const QUIET_SHARE: Micros = 4;
 
 /// Segments under way up to which somebody waits for each of them. A few messages; beyond it the
 /// ones behind tell of a loss.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::arrived::{self, Bits};
 use crate::segment::distance;
 
 /// Slots to begin with: an idle session keeps few bytes.
@@ -19,6 +20,9 @@ pub(super) struct ReceiveWindow {
     /// Segments from `next` on, each at its number modulo the length, which is a power of two.
     slots: Vec<Option<Bytes>>,
     n_stored: u32,
+    /// Which slots are taken, and the newest segment that was put into one.
+    stored: Bits,
+    newest: u32,
     /// Data in order. At the limit nothing is added until some is read, and `next` stands still.
     queue: VecDeque<Bytes>,
 }
@@ -40,6 +44,8 @@ impl ReceiveWindow {
             next,
             slots: Vec::new(),
             n_stored: 0,
+            stored: Bits::default(),
+            newest: next,
             queue: VecDeque::new(),
         }
     }
@@ -63,7 +69,11 @@ impl ReceiveWindow {
             return Insertion::Repeated;
         }
         self.slots[slot_idx] = Some(data);
+        if self.n_stored == 0 || distance(sn, self.newest) > 0 {
+            self.newest = sn;
+        }
         self.n_stored += 1;
+        self.stored.set(sn);
         self.move_to_queue();
         Insertion::New
     }
@@ -87,6 +97,16 @@ impl ReceiveWindow {
     /// The first segment that has not been received, for the peer's benefit: its `una`.
     pub(super) fn next(&self) -> u32 {
         self.next
+    }
+
+    /// Whether there are segments beyond a gap.
+    pub(super) fn has_gap(&self) -> bool {
+        self.n_stored > 0
+    }
+
+    /// Appends a map of the segments beyond a gap, in `max_len` bytes.
+    pub(super) fn write_map(&self, out: &mut Vec<u8>, max_len: usize) {
+        arrived::write(out, &self.stored, (self.next, self.newest), max_len);
     }
 
     /// How many segments there is room for.
@@ -117,6 +137,7 @@ impl ReceiveWindow {
                 return;
             };
             self.n_stored -= 1;
+            self.stored.clear(self.next);
             self.append(data);
         }
     }
@@ -135,11 +156,15 @@ impl ReceiveWindow {
             return;
         }
         let n_slots = (ahead + 1).next_power_of_two().max(INITIAL_SLOTS);
+        self.stored = Bits::with_slots(n_slots);
         let mut old = std::mem::replace(&mut self.slots, vec![None; n_slots]);
         let n_old = old.len();
         for i in 0..u32::try_from(n_old).unwrap_or(u32::MAX) {
             let sn = self.next.wrapping_add(i);
             let data = old[sn as usize & (n_old - 1)].take();
+            if data.is_some() {
+                self.stored.set(sn);
+            }
             let slot_idx = self.slot_idx(sn);
             self.slots[slot_idx] = data;
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Micros;
+use super::arrived::{self, Bits};
 use crate::control::{AckedSegment, LossCause, LossDetection, LostSegment};
 use crate::segment::{Header, distance};
 
@@ -29,6 +30,8 @@ const MAX_BACKED_OFF_RTO: Micros = 2_000_000;
 #[derive(Debug)]
 pub(super) struct SendWindow {
     slots: Vec<Slot>,
+    /// Which slots' segments have been acknowledged.
+    arrived: Bits,
     /// When each slot's segment times out, beside the slots so that a search is quick.
     deadlines: Vec<Micros>,
     /// No deadline is earlier than this.
@@ -54,6 +57,10 @@ struct Slot {
     data: Bytes,
     state: State,
     is_app_limited: bool,
+    /// How often it was taken for lost.
+    n_losses: u32,
+    /// Whether its last loss was told by later segments.
+    was_overtaken: bool,
     /// The clock in the first and in the latest transmission.
     first_ts: u32,
     ts: u32,
@@ -120,6 +127,8 @@ pub(super) struct Acked {
     pub(super) is_exact: bool,
     /// Whether the segment has been taken for lost although this transmission of it arrived.
     pub(super) is_spurious: bool,
+    /// Whether it was taken for lost because later ones had overtaken it.
+    pub(super) was_overtaken: bool,
 }
 
 /// How a segment is sent.
@@ -135,6 +144,7 @@ impl SendWindow {
     pub(super) fn new(first: u32) -> Self {
         Self {
             slots: Vec::new(),
+            arrived: Bits::default(),
             deadlines: Vec::new(),
             next_deadline: NEVER,
             una: first,
@@ -158,6 +168,7 @@ impl SendWindow {
             first_ts: sending.ts,
             ..Slot::default()
         };
+        self.arrived.clear(sn);
         self.next = sn.wrapping_add(1);
         self.launch(sn, sending);
         sn
@@ -219,6 +230,7 @@ impl SendWindow {
             None
         };
         let is_spurious = slot.state == State::Lost || is_earlier;
+        let was_overtaken = slot.was_overtaken;
         if is_exact {
             self.note_acked(transmission.number);
         }
@@ -228,6 +240,7 @@ impl SendWindow {
             answered_at,
             is_exact,
             is_spurious,
+            was_overtaken,
         })
     }
 
@@ -246,6 +259,27 @@ impl SendWindow {
             self.una = sn.wrapping_add(1);
         }
         true
+    }
+
+    /// Takes the peer's map of what has arrived. Calls `on_acked` for those that this is the first to
+    /// tell of.
+    pub(super) fn handle_map(
+        &mut self,
+        map: &[u8],
+        mut on_acked: impl FnMut(Transmission),
+    ) -> bool {
+        let mut has_acked = false;
+        for (first, word) in arrived::words(map) {
+            let new = word & !self.arrived.word(first);
+            for sn in arrived::numbers(first, new) {
+                if self.contains(sn) && self.slot(sn).state != State::Acked {
+                    on_acked(self.slot(sn).transmission());
+                    self.settle(sn);
+                    has_acked = true;
+                }
+            }
+        }
+        has_acked
     }
 
     /// Takes segments that have been overtaken for lost, by kcp-go's rule. Calls `on_lost` for each.
@@ -294,10 +328,16 @@ impl SendWindow {
             }
             let slot = &mut self.slots[slot_idx];
             slot.rto = (slot.rto + rto / 2).min(MAX_BACKED_OFF_RTO.max(rto));
+            slot.was_overtaken = false;
             on_lost(slot.transmission());
             self.lose(sn);
         }
         self.next_deadline = next_deadline;
+    }
+
+    /// How often a segment has been taken for lost.
+    pub(super) fn n_losses(&self, sn: u32) -> u32 {
+        self.slot(sn).n_losses
     }
 
     /// Whether a segment has been sent and neither been acknowledged nor been taken for lost.
@@ -375,6 +415,7 @@ impl SendWindow {
             }
             // The segment's time-out starts over with the session's.
             slot.rto = 0;
+            slot.was_overtaken = true;
             on_lost(slot.transmission());
             self.lose(oldest);
         }
@@ -382,7 +423,9 @@ impl SendWindow {
 
     fn lose(&mut self, sn: u32) {
         self.unlink(sn);
-        self.slot_mut(sn).state = State::Lost;
+        let slot = self.slot_mut(sn);
+        slot.state = State::Lost;
+        slot.n_losses = slot.n_losses.saturating_add(1);
         self.lost.push_back(sn);
         self.n_lost += 1;
     }
@@ -397,6 +440,7 @@ impl SendWindow {
         let slot = self.slot_mut(sn);
         slot.state = State::Acked;
         slot.data = Bytes::new();
+        self.arrived.set(sn);
     }
 
     /// Puts a segment at the end of the list.
@@ -470,6 +514,7 @@ impl SendWindow {
             return;
         }
         let n_slots = (len + 1).next_power_of_two().max(INITIAL_SLOTS);
+        self.arrived = Bits::with_slots(n_slots);
         let mut slots = vec![Slot::default(); n_slots];
         let mut deadlines = vec![NEVER; n_slots];
         for i in 0..self.len() {
@@ -477,6 +522,9 @@ impl SendWindow {
             let (old_idx, new_idx) = (self.slot_idx(sn), sn as usize & (n_slots - 1));
             std::mem::swap(&mut slots[new_idx], &mut self.slots[old_idx]);
             deadlines[new_idx] = self.deadlines[old_idx];
+            if slots[new_idx].state == State::Acked {
+                self.arrived.set(sn);
+            }
         }
         self.slots = slots;
         self.deadlines = deadlines;
@@ -517,6 +565,8 @@ impl Default for Slot {
             data: Bytes::new(),
             state: State::Acked,
             is_app_limited: false,
+            n_losses: 0,
+            was_overtaken: false,
             first_ts: 0,
             ts: 0,
             copy_ts: 0,

@@ -16,6 +16,9 @@ struct Enough;
 
 impl CopyPolicy for Enough {
     fn copies(&mut self, _: Instant, piece: Piece) -> Copies {
+        if !piece.is_alone {
+            return Copies::default();
+        }
         let mut n_extra = 0;
         let mut all_lost = piece.loss;
         while all_lost > 0.004 && n_extra < 6 {

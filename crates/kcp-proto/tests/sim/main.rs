@@ -11,6 +11,7 @@
 )]
 
 mod copies;
+mod detection;
 mod link;
 mod pair;
 
