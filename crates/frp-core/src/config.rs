@@ -22,11 +22,13 @@ mod overrides;
 mod proxy;
 mod raw;
 mod raw_proxy;
+mod raw_switching;
 mod report;
 mod server;
 mod shape;
 mod source;
 mod suggest;
+mod switching;
 mod template;
 mod toml;
 mod unsupported;
@@ -50,6 +52,7 @@ pub use proxy::{
     VisitorTransport,
 };
 pub use server::{ServerConfig, ServerTls, ServerTransport};
+pub use switching::{AutoEndpoint, ClientAuto, HoldConfig, Protocol, ServerAuto};
 pub use values::{
     Bandwidth, BandwidthError, CertificatePin, PinError, PortRange, PortRanges, ProxyUrl,
     RangeError, Secret, parse_port_ranges,

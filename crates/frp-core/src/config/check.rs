@@ -109,7 +109,6 @@ impl Walk<'_> {
         self.report.place(self.file, &place.path, node.at);
         match (shape, &node.value) {
             (_, Value::Null) => None,
-            (Shape::Any, _) => Some(Figment::from(true)),
             (Shape::Str, Value::Str(text)) => Some(Figment::from(text.as_str())),
             (Shape::Bool, Value::Bool(flag)) => Some(Figment::from(*flag)),
             (Shape::Int(_), Value::Int(number)) => Some(Figment::from(*number)),
@@ -117,6 +116,12 @@ impl Walk<'_> {
                 Some(number) => Some(Figment::from(number)),
                 None => self.wrong_type(node, go_name, place),
             },
+            (Shape::Float, Value::Float(number)) => Some(Figment::from(*number)),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "no such number has so many digits"
+            )]
+            (Shape::Float, Value::Int(number)) => Some(Figment::from(*number as f64)),
             (Shape::List(item), Value::List(nodes)) => {
                 let items = nodes.iter().enumerate();
                 let items = items.map(|(idx, node)| {
@@ -298,7 +303,8 @@ fn zero(shape: Shape) -> Figment {
     match shape {
         Shape::Str => Figment::from(""),
         Shape::Int(_) => Figment::from(0),
-        Shape::Bool | Shape::Any => Figment::from(false),
+        Shape::Float => Figment::from(0.0),
+        Shape::Bool => Figment::from(false),
         Shape::List(_) => Figment::Array(Tag::Default, Vec::new()),
         Shape::Map(_) | Shape::Table(_) => Figment::Dict(Tag::Default, Dict::new()),
     }
@@ -321,6 +327,7 @@ fn go_name(shape: Shape) -> String {
     match shape {
         Shape::Str => "string".to_owned(),
         Shape::Int(name) => name.to_owned(),
+        Shape::Float => "float64".to_owned(),
         Shape::Bool => "bool".to_owned(),
         Shape::List(item) => match item() {
             // frp decodes these one by one.
@@ -329,6 +336,5 @@ fn go_name(shape: Shape) -> String {
         },
         Shape::Map(item) => format!("map[string]{}", go_name(item())),
         Shape::Table(table) => table.go_name.to_owned(),
-        Shape::Any => "any".to_owned(),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use transports::TransportKind;
 
 use super::{
-    AuthConfig, CertificatePin, LogConfig, MaxRate, ProxyConfig, ProxyUrl, QuicConfig, TcpConfig,
-    VisitorConfig, WebServerConfig,
+    AuthConfig, CertificatePin, ClientAuto, HoldConfig, LogConfig, MaxRate, Protocol, ProxyConfig,
+    ProxyUrl, QuicConfig, TcpConfig, VisitorConfig, WebServerConfig,
 };
 
 /// Everything that frpc is told. The names are frp's; `Default` is what an empty file means.
@@ -73,7 +73,7 @@ impl Default for ClientConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientTransport {
     /// How the server is reached.
-    pub protocol: TransportKind,
+    pub protocol: Protocol,
     /// The version of frp's wire format.
     pub wire_protocol: WireProtocol,
     /// How long a dial may take.
@@ -102,6 +102,10 @@ pub struct ClientTransport {
     pub tcp: TcpConfig,
     /// The most that is sent on one connection to the peer. Ours.
     pub max_rate: Option<MaxRate>,
+    /// Streams that outlive their carrier. Ours.
+    pub hold: HoldConfig,
+    /// The choice among transports. Ours.
+    pub auto: ClientAuto,
     /// TLS.
     pub tls: ClientTls,
 }
@@ -109,7 +113,7 @@ pub struct ClientTransport {
 impl Default for ClientTransport {
     fn default() -> Self {
         Self {
-            protocol: TransportKind::Tcp,
+            protocol: Protocol::Pinned(TransportKind::Tcp),
             wire_protocol: WireProtocol::V1,
             dial_server_timeout: Duration::from_secs(10),
             dial_server_keepalive: Some(Duration::from_secs(7200)),
@@ -123,6 +127,8 @@ impl Default for ClientTransport {
             quic: QuicConfig::default(),
             tcp: TcpConfig::default(),
             max_rate: None,
+            hold: HoldConfig::default(),
+            auto: ClientAuto::default(),
             tls: ClientTls::default(),
         }
     }

@@ -94,7 +94,6 @@ fn find(
                 path.push((*segment).to_owned());
                 shape = item();
             }
-            Shape::Any => break,
             _ => return None,
         }
     }
@@ -203,9 +202,12 @@ fn read(shape: Shape, text: &str, key: &str) -> Result<Figment, String> {
     let wrong = |go_name: &str| format!("field {key:?}: cannot unmarshal string into {go_name}");
     match shape {
         Shape::Str | Shape::Table(Table { short: Some(_), .. }) => Ok(Figment::from(text)),
-        Shape::Any => Ok(Figment::from(true)),
         Shape::Int(go_name) => {
             let number = text.trim().parse::<i64>().map_err(|_| wrong(go_name))?;
+            Ok(Figment::from(number))
+        }
+        Shape::Float => {
+            let number = text.trim().parse::<f64>().map_err(|_| wrong("float64"))?;
             Ok(Figment::from(number))
         }
         Shape::Bool => match text.trim() {
@@ -218,6 +220,7 @@ fn read(shape: Shape, text: &str, key: &str) -> Result<Figment, String> {
                 items(text).map(Figment::from).collect::<Vec<_>>(),
             )),
             Shape::Table(table) if table.go_name == "types.PortsRange" => port_ranges(text),
+            Shape::Table(table) if table.go_name == "transport.auto.endpoints" => endpoints(text),
             _ => Err("cannot be given as text; use a file".to_owned()),
         },
         Shape::Map(item) => {
@@ -257,4 +260,23 @@ fn port_ranges(text: &str) -> Result<Figment, String> {
         Figment::Dict(Tag::Default, dict.collect())
     });
     Ok(Figment::from(ranges.collect::<Vec<_>>()))
+}
+
+/// Reads the text form of `transport.auto.endpoints`, `quic:7001,tcp:443`.
+fn endpoints(text: &str) -> Result<Figment, String> {
+    let endpoints = items(text).map(|item| {
+        let parts = item.split_once(':');
+        let parts =
+            parts.and_then(|(transport, port)| Some((transport, port.parse::<i64>().ok()?)));
+        let (transport, port) =
+            parts.ok_or_else(|| format!("{item} must be formatted as transport:port"))?;
+        let dict = Dict::from([
+            ("transport".to_owned(), Figment::from(transport)),
+            ("port".to_owned(), Figment::from(port)),
+        ]);
+        Ok(Figment::Dict(Tag::Default, dict))
+    });
+    Ok(Figment::from(
+        endpoints.collect::<Result<Vec<_>, String>>()?,
+    ))
 }

@@ -1,12 +1,13 @@
 //! What the files say, before defaults and checks: frp's keys under frp's names. The entries of
-//! `proxies` and `visitors` are in `raw_proxy.rs`.
+//! `proxies` and `visitors` are in `raw_proxy.rs`, `transport.auto` in `raw_switching.rs`.
 //!
 //! A zero value means "not set", as in frp. Only where the difference matters there is an `Option`.
 
 use std::collections::BTreeMap;
 
 use super::raw_proxy::{RawProxy, RawVisitor};
-use super::shape::{Present, raw};
+use super::raw_switching::{RawClientAuto, RawHold, RawServerAuto};
+use super::shape::raw;
 
 raw! {
     /// A file of frps.
@@ -84,8 +85,8 @@ raw! {
         "tcp" tcp: RawTcp,
         "maxRate" max_rate: String,
         "tls" tls: RawServerTls,
-        "auto" auto: Option<Present>,
-        "hold" hold: Option<Present>,
+        "auto" auto: RawServerAuto,
+        "hold" hold: RawHold,
     }
 }
 
@@ -207,8 +208,8 @@ raw! {
         "heartbeatInterval" heartbeat_interval: i64,
         "heartbeatTimeout" heartbeat_timeout: i64,
         "tls" tls: RawClientTls,
-        "auto" auto: Option<Present>,
-        "hold" hold: Option<Present>,
+        "auto" auto: RawClientAuto,
+        "hold" hold: RawHold,
     }
 }
 

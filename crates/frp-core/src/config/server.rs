@@ -4,7 +4,10 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AuthConfig, LogConfig, MaxRate, PortRanges, QuicConfig, TcpConfig, WebServerConfig};
+use super::{
+    AuthConfig, HoldConfig, LogConfig, MaxRate, PortRanges, QuicConfig, ServerAuto, TcpConfig,
+    WebServerConfig,
+};
 
 /// Everything that frps is told. The names are frp's; `Default` is what an empty file means.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +88,10 @@ pub struct ServerTransport {
     pub tcp: TcpConfig,
     /// The most that is sent on one connection to the peer. Ours.
     pub max_rate: Option<MaxRate>,
+    /// Streams that outlive their carrier. Ours.
+    pub hold: HoldConfig,
+    /// Which transports are open on the main port. Ours.
+    pub auto: ServerAuto,
     /// TLS.
     pub tls: ServerTls,
 }
@@ -100,6 +107,8 @@ impl Default for ServerTransport {
             quic: QuicConfig::default(),
             tcp: TcpConfig::default(),
             max_rate: None,
+            hold: HoldConfig::default(),
+            auto: ServerAuto::default(),
             tls: ServerTls::default(),
         }
     }

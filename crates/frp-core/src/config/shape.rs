@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny};
-
 /// The type of a value.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
@@ -12,6 +10,8 @@ pub(super) enum Shape {
     Str,
     /// A whole number, with Go's name of its type.
     Int(&'static str),
+    /// Any number. Ours: frp has only whole ones.
+    Float,
     /// A truth value.
     Bool,
     /// A list, of this.
@@ -20,8 +20,6 @@ pub(super) enum Shape {
     Map(fn() -> Shape),
     /// A table with these keys.
     Table(&'static Table),
-    /// Anything; for keys of features that come later.
-    Any,
 }
 
 /// A table with known keys.
@@ -136,6 +134,13 @@ impl Shaped for bool {
     }
 }
 
+/// Go's `float64`.
+impl Shaped for f64 {
+    fn shape() -> Shape {
+        Shape::Float
+    }
+}
+
 /// Go's `int`.
 impl Shaped for isize {
     fn shape() -> Shape {
@@ -165,21 +170,5 @@ impl<T: Shaped> Shaped for Vec<T> {
 impl<T: Shaped> Shaped for BTreeMap<String, T> {
     fn shape() -> Shape {
         Shape::Map(T::shape)
-    }
-}
-
-/// A value that is not looked at, only whether it is there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Present;
-
-impl Shaped for Present {
-    fn shape() -> Shape {
-        Shape::Any
-    }
-}
-
-impl<'de> Deserialize<'de> for Present {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }

@@ -18,6 +18,10 @@ pub(super) fn key(
     path: &str,
     root: &'static Table,
 ) -> Option<String> {
+    // Both programs have `transport.auto`, and only frps's is turned on by a key of its own.
+    if path == "transport.auto" && plain(unknown) == "enable" && !siblings.contains(&"enable") {
+        return Some("did you mean transport.protocol = \"auto\"?".to_owned());
+    }
     let mut paths = Vec::new();
     // Proxies have their own keys: one of theirs never belongs to the top, nor the other way round.
     if !path.contains('[') {

@@ -10,6 +10,7 @@ mod overrides;
 mod properties;
 mod proxies;
 mod spans;
+mod switching;
 mod validation;
 
 use std::path::Path;

@@ -50,8 +50,6 @@ pub(super) static SERVER: &[Feature<RawServer>] = &[
     feature!("tcpmuxHTTPConnectPort", c => (c.tcpmux_http_connect_port > 0)),
     feature!("sshTunnelGateway.bindPort", c => (c.ssh_tunnel_gateway.bind_port > 0)),
     feature!("httpPlugins", c => (!c.http_plugins.is_empty())),
-    feature!("transport.auto", c => c.transport.auto.is_some()),
-    feature!("transport.hold", c => c.transport.hold.is_some()),
     valued!("auth.method", "auth.method", c => c.auth.method, "oidc"),
 ];
 
@@ -68,13 +66,7 @@ pub(super) static CLIENT: &[Feature<RawClient>] = &[
             gate.map(|(name, _)| format!("featureGates {name}"))
         },
     },
-    feature!("transport.auto", c => c.transport.auto.is_some()),
-    feature!("transport.hold", c => c.transport.hold.is_some()),
     valued!("auth.method", "auth.method", c => c.auth.method, "oidc"),
-    valued!(
-        "transport.protocol", "transport.protocol", c => c.transport.protocol,
-        "auto"
-    ),
 ];
 
 /// What neither program's web server has yet.

@@ -7,6 +7,7 @@ mod link;
 mod names;
 mod proxy;
 mod server;
+mod switching;
 
 pub(super) use client::client;
 pub(super) use server::server;

@@ -222,18 +222,13 @@ fn the_short_form_of_transport_is_its_protocol() {
         client("transport = \"tcp\"").unwrap().config,
         ClientConfig::default()
     );
-    assert_eq!(
-        client("transport = \"quic\"")
-            .unwrap()
-            .config
-            .transport
-            .protocol,
-        TransportKind::Quic
-    );
-    assert_eq!(
-        client_errors("transport = \"auto\""),
-        ["frpc.toml:1:13: transport.protocol: not supported yet: transport.protocol auto"]
-    );
+    for (name, expected) in [
+        ("quic", Protocol::Pinned(TransportKind::Quic)),
+        ("auto", Protocol::Auto),
+    ] {
+        let config = client(&format!("transport = \"{name}\"")).unwrap().config;
+        assert_eq!(config.transport.protocol, expected);
+    }
 }
 
 #[test]
@@ -248,7 +243,7 @@ fn every_protocol_has_its_name() {
         let config = client(&format!("transport.protocol = \"{kind}\""))
             .unwrap()
             .config;
-        assert_eq!(config.transport.protocol, kind);
+        assert_eq!(config.transport.protocol, Protocol::Pinned(kind));
     }
 }
 

@@ -58,8 +58,9 @@ fn errors_from_the_environment_name_the_variable() {
         ),
         (
             "HOLDFAST_TRANSPORT",
-            "auto",
-            "HOLDFAST_TRANSPORT: transport.protocol: not supported yet: transport.protocol auto",
+            "best",
+            "HOLDFAST_TRANSPORT: transport.protocol: invalid transport.protocol, optional values \
+             are [tcp kcp quic websocket wss auto]",
         ),
         (
             "HOLDFAST_PROXIES",

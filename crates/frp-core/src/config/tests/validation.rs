@@ -194,7 +194,7 @@ fn the_clients_checks_have_frps_texts() {
         ),
         (
             "transport.protocol = \"udp\"",
-            "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]",
+            "invalid transport.protocol, optional values are [tcp kcp quic websocket wss auto]",
         ),
         (
             "transport.wireProtocol = \"v3\"",
@@ -293,14 +293,6 @@ fn features_that_come_later_are_refused_when_used() {
             "not supported yet: auth.method oidc",
         ),
         (
-            "transport.auto.enable = true",
-            "not supported yet: transport.auto",
-        ),
-        (
-            "transport.hold = { a = [{ b = 1 }] }",
-            "not supported yet: transport.hold",
-        ),
-        (
             "webServer.assetsDir = \"x\"",
             "not supported yet: webServer.assetsDir",
         ),
@@ -319,10 +311,6 @@ fn features_that_come_later_are_refused_when_used() {
         (
             "featureGates = { VirtualNet = true }",
             "not supported yet: featureGates VirtualNet",
-        ),
-        (
-            "transport.protocol = \"auto\"",
-            "not supported yet: transport.protocol auto",
         ),
         (
             "transport.proxyURL = \"ntlm://x\"",

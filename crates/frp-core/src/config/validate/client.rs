@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use transports::TransportKind;
 use url::Url;
 
 use super::super::raw::{RawClient, RawClientTls, RawClientTransport};
@@ -112,21 +111,6 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
                        heartbeat interval";
         context.error("transport.heartbeatTimeout", message);
     }
-    let protocol = match raw.protocol.as_str() {
-        "" | "tcp" => TransportKind::Tcp,
-        "kcp" => TransportKind::Kcp,
-        "quic" => TransportKind::Quic,
-        "websocket" => TransportKind::Websocket,
-        "wss" => TransportKind::Wss,
-        // Refused as a feature that comes later, not as a word that nobody knows. It is ours.
-        "auto" => TransportKind::Tcp,
-        _ => {
-            let message =
-                "invalid transport.protocol, optional values are [tcp kcp quic websocket wss]";
-            context.error("transport.protocol", message);
-            TransportKind::Tcp
-        }
-    };
     let wire_protocol = match raw.wire_protocol.as_str() {
         "" | "v1" => WireProtocol::V1,
         "v2" => WireProtocol::V2,
@@ -136,13 +120,15 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
             WireProtocol::V1
         }
     };
-    ClientTransport {
-        protocol,
+    let dial_timeout = context.seconds(
+        "transport.dialServerTimeout",
+        or(raw.dial_server_timeout, 10),
+    );
+    let hold = context.hold(&raw.hold);
+    let mut transport = ClientTransport {
+        protocol: context.protocol(&raw.protocol),
         wire_protocol,
-        dial_server_timeout: context.seconds(
-            "transport.dialServerTimeout",
-            or(raw.dial_server_timeout, 10),
-        ),
+        dial_server_timeout: dial_timeout,
         dial_server_keepalive: seconds_or_off(or(raw.dial_server_keepalive, 7200)),
         connect_server_local_ip: local_ip(context, &raw.connect_server_local_ip),
         proxy_url: proxy_url(context, &raw.proxy_url),
@@ -157,8 +143,12 @@ fn transport(context: &mut Context<'_>, raw: &RawClientTransport) -> ClientTrans
         quic: context.quic(&raw.quic),
         tcp: context.tcp(&raw.tcp),
         max_rate: context.max_rate(&raw.max_rate),
+        auto: context.client_auto(&raw.auto, &hold, dial_timeout),
+        hold,
         tls: tls(context, &raw.tls),
-    }
+    };
+    context.client_switching_conflicts(raw, &mut transport);
+    transport
 }
 
 fn tls(context: &mut Context<'_>, raw: &RawClientTls) -> ClientTls {

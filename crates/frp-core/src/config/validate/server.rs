@@ -76,6 +76,7 @@ pub(in super::super) fn server(context: &mut Context<'_>, raw: &RawServer) -> Se
 fn transport(context: &mut Context<'_>, raw: &RawServerTransport) -> ServerTransport {
     let tcp_mux = raw.tcp_mux.unwrap_or(true);
     let tls = &raw.tls;
+    let (hold, auto) = context.server_switching(raw, tcp_mux);
     ServerTransport {
         tcp_mux,
         tcp_mux_keepalive_interval: context.seconds(
@@ -89,6 +90,8 @@ fn transport(context: &mut Context<'_>, raw: &RawServerTransport) -> ServerTrans
         quic: context.quic(&raw.quic),
         tcp: context.tcp(&raw.tcp),
         max_rate: context.max_rate(&raw.max_rate),
+        hold,
+        auto,
         tls: ServerTls {
             force: tls.force || !tls.trusted_ca_file.is_empty(),
             cert_file: path(&tls.cert_file),
