@@ -35,7 +35,10 @@ pub trait Path: Send + Sync {
     fn fill(&self, stats: &mut PathStats);
 
     /// See [`crate::Carrier::handle_holdfast_peer`].
-    fn handle_holdfast_peer(&self);
+    fn handle_holdfast_peer(&self) {}
+
+    /// See [`crate::Carrier::handle_watched`].
+    fn handle_watched(&self) {}
 }
 
 /// What is known of a byte stream when a carrier is put on top of it.

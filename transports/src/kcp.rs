@@ -46,6 +46,8 @@ pub use kcp_proto::{control, copies};
 use crate::half_open::HalfOpenLimits;
 use crate::mux::MuxConfig;
 use crate::tls::{ClientTls, ServerTls};
+use crate::udp::UdpIo;
+use crate::udp_port::Queue;
 use crate::{
     BindError, BoxFuture, Carrier, DialError, Endpoint, Listener, Transport, TransportKind,
 };
@@ -128,6 +130,17 @@ impl Default for KcpListenConfig {
             fast: None,
         }
     }
+}
+
+/// Listens on a socket that QUIC uses too, see [`udp_port`](crate::udp_port).
+pub(crate) fn listen_beside_quic(
+    io: Arc<UdpIo>,
+    queue: Arc<Queue>,
+    addr: SocketAddr,
+    config: KcpListenConfig,
+) -> Box<dyn Listener> {
+    let socket = socket::UdpSocket::beside_quic(io, queue);
+    Box::new(listen::KcpListener::on(socket, addr, Arc::new(config)))
 }
 
 /// The KCP transport: of a client, which dials, or of a server, which listens.

@@ -25,6 +25,7 @@ pub mod socket;
 pub mod tcp;
 pub mod tls;
 mod udp;
+pub mod udp_port;
 pub mod websocket;
 
 use std::fmt;
@@ -189,6 +190,10 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// nothing, nor does it where the transport has nothing to gain.
     fn handle_holdfast_peer(&self) {}
 
+    /// Both ends are probed from above from here on: the carrier need not ask for signs of life by
+    /// itself, nor give up for want of them. Calling it twice does nothing.
+    fn handle_watched(&self) {}
+
     /// Waits until the carrier is closed, by whichever side, and says why. Cancel safe.
     fn closed(&self) -> BoxFuture<'_, CarrierError>;
 
@@ -284,6 +289,15 @@ pub struct PathStats {
     pub packets_sent: Option<u64>,
     /// Of these, how many are taken for lost.
     pub packets_lost: Option<u64>,
+    /// Bytes that the peer is known to have received, whatever they were for.
+    pub acked_bytes: Option<u64>,
+    /// Bytes that were sent and of whose arrival nothing is known yet.
+    pub in_flight: Option<u64>,
+    /// Grows with whatever comes that only the peer can have sent, acknowledgements among it where
+    /// those are proven.
+    pub n_heard: u64,
+    /// How often the peer's host has said that nobody listens (ICMP), where the system tells.
+    pub n_refused: u64,
 }
 
 /// Why no carrier came of a dial.

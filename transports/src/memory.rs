@@ -3,7 +3,10 @@
 //! Clones of a [`MemoryTransport`] share one network: what one of them binds, all of them can
 //! dial, by port and under whatever host name. [`MemoryTransport::lose_all`] and
 //! [`MemoryTransport::set_reachable`] are what a bad path is on the real ones.
+//! [`MemoryTransport::with_keys`] and [`MemoryTransport::with_datagrams`] give the carriers of a
+//! transport what not all of them have.
 
+mod extras;
 mod link;
 mod pipe;
 
@@ -15,14 +18,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    BindError, BoxFuture, BoxStream, Carrier, CarrierError, DialError, Endpoint, ExportError,
-    Incoming, Listener, ListenerClosed, PathStats, Transport, TransportKind,
+    BindError, BoxFuture, BoxStream, Carrier, CarrierError, DatagramError, DialError, Endpoint,
+    ExportError, Incoming, Listener, ListenerClosed, PathStats, Transport, TransportKind,
 };
 
+use extras::{Extras, MAX_DATAGRAM_LEN};
 use link::{Link, MemoryStream, Side};
 
 /// Carriers that wait to be accepted; a dial beyond them is refused.
@@ -39,6 +44,7 @@ const FIRST_FREE_PORT: u16 = 20_000;
 pub struct MemoryTransport {
     network: Arc<Mutex<Network>>,
     is_multiplexed: bool,
+    extras: Extras,
 }
 
 struct Network {
@@ -69,7 +75,28 @@ impl MemoryTransport {
         Self {
             network: Arc::new(Mutex::new(network)),
             is_multiplexed,
+            extras: Extras::default(),
         }
+    }
+
+    /// The two ends of a carrier have keys in common, as with TLS.
+    #[must_use]
+    pub fn with_keys(mut self) -> Self {
+        self.extras.has_keys = true;
+        self
+    }
+
+    /// Carriers have datagrams.
+    #[must_use]
+    pub fn with_datagrams(mut self) -> Self {
+        self.extras.has_datagrams = true;
+        self
+    }
+
+    /// Whether datagrams of every carrier get lost, from here on.
+    pub fn lose_datagrams(&self, is_lossy: bool) {
+        let loses = &self.extras.loses_datagrams;
+        loses.store(is_lossy, Ordering::Relaxed);
     }
 
     /// Breaks every carrier there is: both ends see a lost connection.
@@ -149,7 +176,7 @@ impl Transport for MemoryTransport {
                     .ok_or_else(refused)?;
                 (listener, localhost(network.take_port()))
             };
-            let link = Link::new();
+            let link = Link::new(self.extras.clone());
             let mut only = [None, None];
             if !self.is_multiplexed {
                 only = link.only_stream();
@@ -289,13 +316,44 @@ impl Carrier for MemoryCarrier {
         }
     }
 
+    fn send_datagram(&self, data: Bytes) -> Result<(), DatagramError> {
+        if let Some(reason) = self.link.end(self.side).ended.get() {
+            return Err(reason.clone().into());
+        }
+        if !self.link.extras.has_datagrams {
+            return Err(DatagramError::Unsupported);
+        }
+        if data.len() > MAX_DATAGRAM_LEN {
+            return Err(DatagramError::TooLong);
+        }
+        let peer = self.link.end(self.side.peer());
+        peer.datagrams.push(data, &self.link.extras);
+        Ok(())
+    }
+
+    fn recv_datagram(&self) -> BoxFuture<'_, Result<Bytes, DatagramError>> {
+        Box::pin(async {
+            if !self.link.extras.has_datagrams {
+                return Err(DatagramError::Unsupported);
+            }
+            let end = self.link.end(self.side);
+            tokio::select! {
+                biased;
+                reason = end.ended.wait() => Err(reason.into()),
+                datagram = end.datagrams.next() => Ok(datagram),
+            }
+        })
+    }
+
     fn export_keying_material(
         &self,
-        _out: &mut [u8],
-        _label: &[u8],
-        _context: &[u8],
+        out: &mut [u8],
+        label: &[u8],
+        context: &[u8],
     ) -> Result<(), ExportError> {
-        Err(ExportError)
+        let keys = self.link.keys.as_ref().ok_or(ExportError)?;
+        keys.export(out, label, context);
+        Ok(())
     }
 
     fn admit(&self) {

@@ -185,6 +185,13 @@ impl Carrier for MuxCarrier {
         }
     }
 
+    fn handle_watched(&self) {
+        self.shared.with(|session| session.stop_asking(now()));
+        if let Some(path) = &self.path {
+            path.handle_watched();
+        }
+    }
+
     fn closed(&self) -> BoxFuture<'_, CarrierError> {
         Box::pin(self.shared.ended.wait())
     }

@@ -37,6 +37,8 @@ use quinn::ConnectionError;
 
 use crate::half_open::HalfOpenLimits;
 use crate::tls::{ClientTls, ServerTls};
+use crate::udp::UdpIo;
+use crate::udp_port::Queue;
 use crate::{
     BindError, BoxFuture, Carrier, DialError, Endpoint, Listener, Transport, TransportKind,
 };
@@ -131,6 +133,17 @@ impl QuicListenConfig {
             congestion: Congestion::default(),
         }
     }
+}
+
+/// Listens on a socket that KCP uses too, see [`udp_port`](crate::udp_port).
+pub(crate) fn listen_beside_kcp(
+    io: Arc<UdpIo>,
+    queue: Arc<Queue>,
+    addr: SocketAddr,
+    config: QuicListenConfig,
+) -> Result<Box<dyn Listener>, BindError> {
+    let listener = listen::QuicListener::beside_kcp(io, queue, addr, Arc::new(config))?;
+    Ok(Box::new(listener))
 }
 
 /// The QUIC transport: of a client, which dials, or of a server, which listens.

@@ -9,6 +9,7 @@
 pub mod accept;
 pub mod bind;
 mod dial;
+mod info;
 mod io;
 mod layers;
 mod listen;

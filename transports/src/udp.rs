@@ -3,9 +3,26 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use quinn::udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::tcp::bind::is_without_ipv6;
+
+/// A socket, and what is known of how it sends and receives many datagrams at once.
+#[derive(Debug)]
+pub(crate) struct UdpIo {
+    pub(crate) socket: tokio::net::UdpSocket,
+    pub(crate) state: UdpSocketState,
+}
+
+impl UdpIo {
+    /// Takes a socket over. Sends with "don't fragment" from here on.
+    pub(crate) fn new(socket: Socket) -> io::Result<Self> {
+        let socket = tokio::net::UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Self { socket, state })
+    }
+}
 
 /// Binds a server's socket. As in Go, `0.0.0.0` and `::` both mean every address of either family;
 /// on a host without IPv6 `0.0.0.0` means what it says.

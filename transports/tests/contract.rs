@@ -45,7 +45,7 @@ keep! {
     every_carrier: memory, memory_single, mux_over_a_pipe, single_over_a_pipe, tcp_plain,
     single_over_sockets, tcp_tls, tcp_tls_single, quic, websocket, websocket_single,
     websocket_tls, websocket_tls_single, wss, wss_single, kcp_plain, kcp_tls, kcp_tls_single,
-    kcp_holdfast,
+    kcp_holdfast, kcp_beside_quic, quic_beside_kcp,
     #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
     #[cfg(feature = "s2n")] quinn_to_s2n;
     [
@@ -70,7 +70,7 @@ keep! {
 
 keep! {
     with_many_streams: memory, mux_over_a_pipe, tcp_plain, tcp_tls, quic, websocket, websocket_tls, wss,
-    kcp_plain, kcp_tls, kcp_holdfast,
+    kcp_plain, kcp_tls, kcp_holdfast, kcp_beside_quic, quic_beside_kcp,
     #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
     #[cfg(feature = "s2n")] quinn_to_s2n;
     [
@@ -106,7 +106,7 @@ keep! {
 }
 
 keep! {
-    with_tls: tcp_tls, tcp_tls_single, quic, websocket_tls, websocket_tls_single, wss, wss_single,
+    with_tls: memory_with_extras, tcp_tls, tcp_tls_single, quic, websocket_tls, websocket_tls_single, wss, wss_single,
     kcp_tls, kcp_tls_single;
     [with_tls_both_ends_have_the_same_keys]
 }
@@ -118,7 +118,7 @@ keep! {
 }
 
 keep! {
-    with_datagrams: quic,
+    with_datagrams: quic, memory_with_extras,
     #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
     #[cfg(feature = "s2n")] quinn_to_s2n;
     [datagrams_arrive_whole_both_ways]

@@ -12,6 +12,7 @@ pub mod config;
 pub mod conn;
 pub mod fd_limit;
 pub mod fuzzing;
+pub mod hold;
 pub mod limit;
 pub mod log;
 pub mod relay;

@@ -1,57 +1,140 @@
-//! The client's way to the server: the carrier in use, and the conns over it.
+//! The client's way to the server, and the conns over it: streams of one carrier towards plain
+//! frp, held streams that outlive carriers towards a Holdfast.
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use frp_proto::hold::session::{EndReason, SessionError};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use transports::{BoxStream, Carrier, CarrierError, Class, DialError, Endpoint, Stream, Transport};
+use transports::{
+    BoxFuture, BoxStream, Carrier, CarrierError, Class, DialError, Endpoint, Stream, Transport,
+};
 
-/// A connection to one server, of which any number of conns (control, work, visitor) can be had:
-/// streams of one carrier, or a carrier each where the transport does not multiplex.
+use crate::hold::HeldSession;
+
+/// A connection to one server, of which any number of conns (control, work, visitor) can be had.
 #[derive(Debug)]
 pub struct Session {
-    transport: Arc<dyn Transport>,
-    server: Endpoint,
-    carrier: Arc<dyn Carrier>,
-    /// The one stream of a carrier without multiplexing, until the first conn takes it.
-    unused: Mutex<Option<Arc<dyn Carrier>>>,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// Streams of one carrier, or a carrier each where the transport does not multiplex.
+    Plain {
+        transport: Arc<dyn Transport>,
+        server: Endpoint,
+        carrier: Arc<dyn Carrier>,
+        /// The one stream of a carrier without multiplexing, until the first conn takes it.
+        unused: Mutex<Option<Arc<dyn Carrier>>>,
+    },
+    /// Held streams, over whichever carrier is in use.
+    Held {
+        held: Arc<HeldSession>,
+        grace: Duration,
+        ending: Arc<dyn Ending>,
+    },
+}
+
+/// Ends a held session in good order: whoever keeps its carriers can say goodbye on them.
+pub trait Ending: fmt::Debug + Send + Sync {
+    /// Returns when the peer has been told, or could not be.
+    fn end(&self) -> BoxFuture<'_, ()>;
 }
 
 impl Session {
     /// Dials `server`.
     pub async fn dial(transport: Arc<dyn Transport>, server: Endpoint) -> Result<Self, DialError> {
         let carrier = transport.dial(&server).await?;
+        Ok(Self::over(transport, server, carrier))
+    }
+
+    /// A session over `carrier`, which `transport` has dialled. Nothing has been sent on it yet.
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        server: Endpoint,
+        carrier: Arc<dyn Carrier>,
+    ) -> Self {
         let unused = Mutex::new((!carrier.is_multiplexed()).then(|| carrier.clone()));
-        Ok(Self {
-            transport,
-            server,
-            carrier,
-            unused,
-        })
+        Self {
+            way: Way::Plain {
+                transport,
+                server,
+                carrier,
+                unused,
+            },
+        }
+    }
+
+    /// A session whose conns are held streams. `grace` is how long it lives without a carrier.
+    pub fn held(held: Arc<HeldSession>, grace: Duration, ending: Arc<dyn Ending>) -> Self {
+        Self {
+            way: Way::Held {
+                held,
+                grace,
+                ending,
+            },
+        }
     }
 
     /// Opens a conn. The first one of a session is the control.
     pub async fn open_conn(&self) -> Result<BoxStream, OpenError> {
-        if self.carrier.is_multiplexed() {
-            return Ok(self.carrier.open_stream().await?);
+        let (transport, server, carrier, unused) = match &self.way {
+            Way::Held { held, .. } => return Ok(held.open_stream()?),
+            Way::Plain {
+                transport,
+                server,
+                carrier,
+                unused,
+            } => (transport, server, carrier, unused),
+        };
+        if carrier.is_multiplexed() {
+            return Ok(carrier.open_stream().await?);
         }
-        let unused = self.unused.lock().take();
+        let unused = unused.lock().take();
         let carrier = match unused {
             Some(carrier) => carrier,
-            None => self.transport.dial(&self.server).await?,
+            None => transport.dial(server).await?,
         };
         let stream = carrier.open_stream().await?;
         Ok(CarrierStream::boxed(stream, carrier))
     }
 
-    /// The carrier of the control conn.
-    pub fn carrier(&self) -> &Arc<dyn Carrier> {
-        &self.carrier
+    /// For how long the session lives on while no carrier does. Time-outs of conns are to be longer
+    /// by this.
+    pub fn grace(&self) -> Duration {
+        match &self.way {
+            Way::Plain { .. } => Duration::ZERO,
+            Way::Held { grace, .. } => *grace,
+        }
+    }
+
+    /// Waits until no conn can be had any more, and says why. Cancel safe.
+    pub async fn closed(&self) -> String {
+        match &self.way {
+            Way::Plain { carrier, .. } => carrier.closed().await.to_string(),
+            Way::Held { held, .. } => match held.over().await {
+                EndReason::GraceExpired => "no carrier within the grace time".to_owned(),
+                EndReason::GoodbyeByPeer(_) => "the server has said goodbye".to_owned(),
+                EndReason::GoodbyeHere(_) => CarrierError::ClosedHere.to_string(),
+                EndReason::TakenOver => "another instance has taken over".to_owned(),
+            },
+        }
+    }
+
+    /// Ends the session and all of its conns. Returns at once for a plain one, and when the peer
+    /// has been told for a held one.
+    pub async fn close(&self) {
+        match &self.way {
+            Way::Plain { carrier, .. } => carrier.close(),
+            Way::Held { ending, .. } => ending.end().await,
+        }
     }
 }
 
@@ -64,6 +147,9 @@ pub enum OpenError {
     /// The carrier is gone, or refuses another stream.
     #[error(transparent)]
     Carrier(#[from] CarrierError),
+    /// The held session is over, or refuses another stream.
+    #[error(transparent)]
+    Held(#[from] SessionError),
 }
 
 /// A stream that keeps the carrier alive which exists for it alone.

@@ -35,7 +35,7 @@ impl StateDir {
         else {
             tracing::warn!(
                 "no state directory: set stateDir, STATE_DIRECTORY or HOME; \
-                 until then a restart forgets the self-signed certificate"
+                 until then a restart forgets what it would keep there"
             );
             return Self::in_memory();
         };

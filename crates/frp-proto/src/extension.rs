@@ -73,6 +73,19 @@ pub struct HoldfastHello {
     pub client_random: [u8; 32],
     /// Random for each process: a login with another instance comes from a new process.
     pub instance: [u8; 16],
+    /// That the client is the one of a session before, where it was.
+    pub resume: Option<Resume>,
+}
+
+/// The client's proof, over this login's carrier, that a session before was its own
+/// ([`ResumeKey`](crate::hold::key::ResumeKey)). What is left of that session ends at once, and its
+/// ports are free for the new one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// The session before.
+    pub session_id: [u8; 16],
+    /// Made with what the client kept of it.
+    pub proof: [u8; 32],
 }
 
 /// Sent by the server in `LoginResp` to a client that sent a [`HoldfastHello`].
@@ -159,6 +172,13 @@ impl Payload for HoldfastHello {
             capabilities: fields.capabilities,
             client_random: fields.client_random.as_ref().try_into().ok()?,
             instance: fields.instance.as_ref().try_into().ok()?,
+            resume: match fields.resume {
+                None => None,
+                Some(resume) => Some(Resume {
+                    session_id: resume.session_id.as_ref().try_into().ok()?,
+                    proof: resume.proof.as_ref().try_into().ok()?,
+                }),
+            },
         })
     }
 
@@ -168,6 +188,10 @@ impl Payload for HoldfastHello {
             capabilities: self.capabilities.clone(),
             client_random: Bytes::copy_from_slice(&self.client_random),
             instance: Bytes::copy_from_slice(&self.instance),
+            resume: self.resume.as_ref().map(|resume| ResumeFields {
+                session_id: Bytes::copy_from_slice(&resume.session_id),
+                proof: Bytes::copy_from_slice(&resume.proof),
+            }),
         }
     }
 }
@@ -219,6 +243,17 @@ impl Payload for HoldfastWelcome {
     }
 }
 
+impl std::fmt::Debug for Resume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resume")
+            .field(
+                "session_id",
+                &crate::ids::Short(&crate::ids::hex(&self.session_id)),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for HoldfastWelcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HoldfastWelcome")
@@ -241,6 +276,14 @@ go_object! {
         capabilities: Vec<String>,
         client_random: Bytes,
         instance: Bytes,
+        resume: Option<ResumeFields>,
+    }
+}
+
+go_object! {
+    struct ResumeFields {
+        session_id: Bytes as secret,
+        proof: Bytes as secret,
     }
 }
 

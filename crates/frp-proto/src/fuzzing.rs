@@ -14,7 +14,9 @@ use crate::aead::Opener;
 use crate::extension::Extension;
 use crate::hello::{self, Algorithm};
 use crate::msg::Message;
-use crate::path::{Pace, PathReport, Probe, Prober, ProberConfig, Role};
+use crate::path::{
+    Pace, PaddingAnswer, PaddingHead, PathPayload, PathReport, Probe, Prober, ProberConfig, Role,
+};
 use crate::snappy::{Decoder, Encoder};
 use crate::v2::{self, FrameType};
 use crate::wire::{DecodeError, WireVersion};
@@ -76,8 +78,35 @@ pub fn snappy_decoder(data: &[u8]) {
     );
 }
 
-/// Probes and path reports, and a prober that is told whatever they say.
+/// Probes, path reports and what is around padding, and a prober that is told whatever they say.
 pub fn path_payloads(data: &[u8]) {
+    if let Some((kind, payload)) = data.split_first()
+        && let Ok(Some(message)) = PathPayload::decode(*kind, payload)
+    {
+        let mut written = Vec::new();
+        message.encode(&mut written);
+        assert_eq!(
+            PathPayload::decode(message.kind(), &written),
+            Ok(Some(message)),
+            "what was written is read"
+        );
+    }
+    if let Ok(head) = PaddingHead::decode(data) {
+        let mut written = Vec::new();
+        head.encode(&mut written);
+        assert_eq!(written, data, "there is one way to write it");
+        assert!(head.bytes <= PaddingHead::MAX_BYTES, "padding is bounded");
+    }
+    if let Ok(answer) = PaddingAnswer::decode(data) {
+        let mut written = Vec::new();
+        answer.encode(&mut written);
+        assert_eq!(
+            PaddingAnswer::decode(&written),
+            Ok(answer),
+            "what was written is read"
+        );
+        let _ = answer.rate();
+    }
     if let Ok(report) = PathReport::decode(data) {
         let mut written = Vec::new();
         report.encode(&mut written);

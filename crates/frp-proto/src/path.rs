@@ -16,6 +16,8 @@
 //! defined here.
 
 mod cadence;
+mod padding;
+mod payload;
 mod probe;
 mod prober;
 mod random;
@@ -24,6 +26,8 @@ mod rtt;
 mod wire;
 
 pub use cadence::{Cadence, CadenceConfig, Pace};
+pub use padding::{PaddingAnswer, PaddingHead, begins_padding};
+pub use payload::PathPayload;
 pub use probe::{Ask, Heard, Probe, Queues};
 pub use prober::{Counters, Direction, Prober, ProberConfig, ProberEvent, Role};
 pub use random::Random;

@@ -202,6 +202,13 @@ impl Policy {
         self.settle(now);
     }
 
+    /// The session is over, on whichever side: its carriers are of no use to the next one, which is
+    /// looked for at once. Attempts that are under way go on.
+    pub fn handle_session_over(&mut self, now: Instant) {
+        self.session_over(now);
+        self.settle(now);
+    }
+
     /// An address or a route of this host has changed.
     pub fn handle_network_change(&mut self, now: Instant) {
         self.network_changed(now);
@@ -256,6 +263,8 @@ impl Policy {
     /// Switches by hand. The transport stays until it dies or is released.
     pub fn switch_to(&mut self, now: Instant, transport: Transport) {
         self.manual = Some(transport);
+        // What was being compared is decided.
+        self.end_question(now, true);
         let current = self.in_use.map(|id| self.transport(id));
         if current != Some(transport) {
             match self.best_live(now, |kind| kind == transport) {
@@ -389,6 +398,15 @@ impl Policy {
 
     /// Does what is due, whatever has happened.
     fn settle(&mut self, now: Instant) {
+        if self
+            .in_use
+            .is_some_and(|id| !self.carriers.contains_key(&id))
+        {
+            // Whatever has removed it: without this nothing would ever be dialled again.
+            self.in_use = None;
+            self.doubt = None;
+            self.begin_outage(now, None);
+        }
         self.promote_heir(now);
         self.drop_old_attempts(now);
         self.run_outage(now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use frp_proto::extension::{
     EndpointOffer, Extension, HoldfastHello, HoldfastWelcome, MAX_CAPABILITIES, MAX_ENDPOINTS,
-    SessionLimits,
+    Resume, SessionLimits,
 };
 use frp_proto::msg::{Login, LoginResp};
 use frp_proto::{Message, MessageType, v1};
@@ -46,6 +46,29 @@ fn it_comes_last_and_is_left_out_when_there_is_none() {
 fn it_is_read_as_it_was_written() {
     assert_eq!(read_login(HELLO).get(), Some(&hello()));
     assert_eq!(read_resp(WELCOME).get(), Some(&welcome()));
+}
+
+#[test]
+fn a_resumption_is_a_member_of_its_own_and_is_not_printed() {
+    let hello = HoldfastHello {
+        resume: Some(Resume {
+            session_id: [3; 16],
+            proof: [5; 32],
+        }),
+        ..hello()
+    };
+    let resume = r#","resume":{"session_id":"AwMDAwMDAwMDAwMDAwMDAw==","proof":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU="}}"#;
+    let text = HELLO.trim_end_matches('}').to_owned() + resume;
+    assert_eq!(read_login(&text).get(), Some(&hello));
+    let login = Login {
+        holdfast: hello.clone().into(),
+        ..Login::default()
+    };
+    assert!(write(login).contains(&text));
+    assert!(!format!("{hello:?}").contains("5, 5"));
+
+    let broken = HELLO.trim_end_matches('}').to_owned() + r#","resume":{"proof":"AA=="}}"#;
+    assert!(read_login(&broken).is_malformed());
 }
 
 #[test]
@@ -158,6 +181,7 @@ fn hello() -> HoldfastHello {
         capabilities: vec!["hold".into(), "quic".into()],
         client_random: [1; 32],
         instance: [2; 16],
+        resume: None,
     }
 }
 

@@ -19,7 +19,9 @@ use frp_proto::hold::frame::{Ack, Attach, AttachStatus, Attached, Frame, ResetCo
 use frp_proto::hold::join::{Join, JoinStatus, Joined};
 use frp_proto::hold::key::SessionKey;
 use frp_proto::hold::session_frame::{GoodbyeReason, SessionFrame};
-use frp_proto::path::{Ask, Heard, PathReport, Probe, Queues, Tally};
+use frp_proto::path::{
+    Ask, Heard, PaddingAnswer, PaddingHead, PathPayload, PathReport, Probe, Queues, Tally,
+};
 use frp_proto::v2::{self, FrameType};
 use frp_proto::{fuzzing, snappy};
 use serde_json::Value;
@@ -353,6 +355,24 @@ fn write_path_payloads() {
         PathReport { packets, ..report }.encode(&mut bytes);
         write("path_payloads", name, &bytes);
     }
+    for (name, message) in [
+        ("kind_and_probe", PathPayload::Probe(later)),
+        ("kind_and_report", PathPayload::Report(report)),
+    ] {
+        let mut bytes = vec![message.kind()];
+        message.encode(&mut bytes);
+        write("path_payloads", name, &bytes);
+    }
+    let mut head = Vec::new();
+    PaddingHead { bytes: 256 * 1024 }.encode(&mut head);
+    write("path_payloads", "padding_head", &head);
+    let answer = PaddingAnswer {
+        bytes: 260_000,
+        time: Duration::from_millis(104),
+    };
+    let mut bytes = Vec::new();
+    answer.encode(&mut bytes);
+    write("path_payloads", "padding_answer", &bytes);
 }
 
 fn write(target: &str, name: &str, data: &[u8]) {

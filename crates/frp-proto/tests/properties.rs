@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use frp_proto::aead::{AeadError, Opener, Sealer};
-use frp_proto::extension::{EndpointOffer, HoldfastHello, HoldfastWelcome, SessionLimits};
+use frp_proto::extension::{EndpointOffer, HoldfastHello, HoldfastWelcome, Resume, SessionLimits};
 use frp_proto::hello::Algorithm;
 use frp_proto::msg::{
     ClientSpec, Login, LoginResp, NatHoleDetectBehavior, NatHoleResp, NewProxy, PortsRange,
@@ -394,8 +394,10 @@ prop_compose! {
         capabilities in vec("[!-~]{1,32}", 0..5),
         client_random in any::<[u8; 32]>(),
         instance in any::<[u8; 16]>(),
+        resume in option::of(any::<([u8; 16], [u8; 32])>()),
     ) -> HoldfastHello {
-        HoldfastHello { version, capabilities, client_random, instance }
+        let resume = resume.map(|(session_id, proof)| Resume { session_id, proof });
+        HoldfastHello { version, capabilities, client_random, instance, resume }
     }
 }
 

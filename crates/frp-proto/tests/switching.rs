@@ -19,6 +19,7 @@ mod run;
 
 use std::time::Duration;
 
+use frp_proto::path::ProberEvent;
 use frp_proto::policy::Transport::{Quic, Tcp};
 use frp_proto::policy::{Candidate, Cause, Config, DeathCause, Notice, State};
 use link::{Link, Loss, Way};
@@ -138,6 +139,51 @@ fn a_direction_that_is_dropped_is_noticed_within_three_seconds() {
             });
         }
     }
+}
+
+#[test]
+fn a_carrier_in_use_that_lives_is_not_dropped_for_a_burst_that_was_answered_late() {
+    each_seed(20, |seed| {
+        let mut run = on_quic(seed);
+        run.mark();
+        let late = ProberEvent::BurstOver { n_answered: 0 };
+        run.tell_policy(|policy, now| {
+            let in_use = policy.in_use().unwrap();
+            policy.handle_prober_event(now, in_use, late);
+            assert!(policy.transport_of(in_use).is_some(), "it is still known");
+        });
+        run.run_secs(5);
+        assert!(run.is_moving());
+        assert_eq!(run.transport(), Some(Quic));
+    });
+}
+
+#[test]
+fn after_the_end_of_a_session_the_next_one_is_looked_for_at_once() {
+    each_seed(20, |seed| {
+        let mut run = on_quic(seed);
+        run.mark();
+        run.tell_policy(|policy, now| policy.handle_session_over(now));
+        assert_eq!(run.state(), State::Reconnecting, "nothing is held");
+        run.run_secs(5);
+        assert!(run.is_moving());
+        assert_eq!(run.n_changes(), 0, "it begins, and comes from nowhere");
+        run.pause_below(millis(1000));
+    });
+}
+
+#[test]
+fn a_choice_by_hand_ends_a_comparison_that_is_under_way() {
+    each_seed(20, |seed| {
+        let mut run = on_tcp(seed);
+        run.link.loss = Loss::Random(0.10);
+        // In the middle of the windows that would decide for QUIC.
+        run.run_secs(5);
+        assert_eq!(run.transport(), Some(Tcp));
+        run.tell_policy(|policy, now| policy.switch_to(now, Tcp));
+        run.run_secs(60);
+        assert_eq!(run.transport(), Some(Tcp), "{:?}", run.switches());
+    });
 }
 
 #[test]

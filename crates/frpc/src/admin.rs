@@ -1,4 +1,5 @@
-//! frpc's admin API: status, reload, stop, and the configuration file.
+//! frpc's admin API: status, reload, stop, and the configuration file; ours beside frp's are links
+//! and switch.
 //!
 //! A request passes the guards first (password, and what a browser's page may not do), then one
 //! handler. Connections are few and bounded, each head and body has its time, and no answer tells
@@ -71,6 +72,8 @@ impl Admin {
             .route("/api/status", get(Self::status))
             .route("/api/reload", get(Self::reload).post(Self::reload))
             .route("/api/stop", post(Self::stop))
+            .route("/api/links", get(Self::links))
+            .route("/api/switch", post(Self::switch))
             .route(
                 "/api/config",
                 get(Self::read_config).put(Self::write_config),
@@ -89,6 +92,22 @@ impl Admin {
 
     async fn status(State(admin): State<Arc<Self>>) -> Response {
         web::json(&status::by_kind(admin.client.status()))
+    }
+
+    /// Ours: the carriers to the server, and what was decided about them.
+    async fn links(State(admin): State<Arc<Self>>) -> Response {
+        web::json(&admin.client.links().await)
+    }
+
+    /// Ours: goes over to another transport by hand.
+    async fn switch(
+        State(admin): State<Arc<Self>>,
+        Query(query): Query<SwitchQuery>,
+    ) -> Result<StatusCode, ApiError> {
+        let switched = admin.client.switch(&query.transport).await;
+        switched.map_err(|error| ApiError::bad_request(error.to_string()))?;
+        tracing::info!("asked to switch to {}", query.transport);
+        Ok(StatusCode::OK)
     }
 
     async fn reload(
@@ -171,6 +190,11 @@ impl Admin {
 struct ReloadQuery {
     #[serde(rename = "strictConfig")]
     strict_config: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SwitchQuery {
+    transport: String,
 }
 
 /// Writes a configuration file whole. A link stays one, and an existing file keeps its mode.

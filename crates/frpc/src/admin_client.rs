@@ -1,4 +1,4 @@
-//! The commands that talk to a running frpc: `reload`, `status`, `stop`.
+//! The commands that talk to a running frpc: `reload`, `status`, `stop`, and our `switch`.
 //!
 //! Plain HTTP, as frp: the address and the password come from the `webServer` table of the
 //! configuration file.
@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::go_text;
+use crate::links::LinksStatus;
 use crate::status::StatusByKind;
 
 /// The admin API of a running frpc.
@@ -41,6 +42,9 @@ pub enum AdminError {
     /// It answered something else than yes.
     #[error("api status code [{0}]")]
     Status(u16),
+    /// It refused, in these words.
+    #[error("{0}")]
+    Refused(String),
     /// The answer makes no sense.
     #[error("unmarshal http response error: {0}")]
     Answer(String),
@@ -72,7 +76,37 @@ impl<'a> AdminClient<'a> {
         self.request(Method::POST, "/api/stop").await.map(drop)
     }
 
+    /// Has it go over to this transport, or decide by itself again (`auto`).
+    pub async fn switch(&self, transport: &str) -> Result<(), AdminError> {
+        let transport: String =
+            url::form_urlencoded::byte_serialize(transport.as_bytes()).collect();
+        let path = format!("/api/switch?transport={transport}");
+        match self.send(Method::POST, &path).await? {
+            (StatusCode::OK, _) => Ok(()),
+            (StatusCode::BAD_REQUEST, body) => {
+                let answer = serde_json::from_slice::<ErrorAnswer>(&body);
+                let answer = answer.map_err(|error| AdminError::Answer(error.to_string()))?;
+                Err(AdminError::Refused(answer.text))
+            }
+            (status, _) => Err(AdminError::Status(status.as_u16())),
+        }
+    }
+
+    /// The carriers to the server, and what was decided about them.
+    pub async fn links(&self) -> Result<LinksStatus, AdminError> {
+        let body = self.request(Method::GET, "/api/links").await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| AdminError::Answer(String::from_utf8_lossy(&body).trim().to_owned()))
+    }
+
     async fn request(&self, method: Method, path: &str) -> Result<Bytes, AdminError> {
+        match self.send(method, path).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (status, _) => Err(AdminError::Status(status.as_u16())),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
         let WebServerConfig { addr, port, .. } = self.config;
         let host = if addr.contains(':') {
             format!("[{addr}]:{port}")
@@ -90,14 +124,10 @@ impl<'a> AdminClient<'a> {
             cause,
         };
         let exchange = self.exchange(&host, method, path);
-        let (status, body) = tokio::time::timeout(self.timeout, exchange)
+        tokio::time::timeout(self.timeout, exchange)
             .await
             .map_err(|_| failed("context deadline exceeded".to_owned()))?
-            .map_err(|error| failed(error.to_string()))?;
-        if status != StatusCode::OK {
-            return Err(AdminError::Status(status.as_u16()));
-        }
-        Ok(body)
+            .map_err(|error| failed(error.to_string()))
     }
 
     async fn exchange(
@@ -141,6 +171,13 @@ impl<'a> AdminClient<'a> {
         driver.abort();
         Ok((status, body))
     }
+}
+
+/// What the API says of its errors.
+#[derive(Debug, serde::Deserialize)]
+struct ErrorAnswer {
+    #[serde(rename = "Msg")]
+    text: String,
 }
 
 /// The largest answer that is read: the status of some hundred thousand proxies.

@@ -1,19 +1,23 @@
 //! The program's life: log in, work until the session is lost, log in again.
 //!
-//! A [`Client`] holds what outlives sessions: the configuration, the run id, the services that the
-//! last reload asked for. One session at a time is run by a control; what the admin API asks
-//! reaches it through its handle.
+//! A [`Client`] holds what outlives sessions: the configuration, what is known of the server, the
+//! services that the last reload asked for. One session at a time is run by a control; what the
+//! admin API asks reaches it through its handle.
+//!
+//! Where there is one transport and the server is plain frp, the client logs in as frp does. Where
+//! there is a choice, or the server holds connections, [`crate::links`] finds the way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use frp_core::config::{ClientConfig, Secret, WireProtocol};
+use frp_core::config::{ClientConfig, Protocol, Secret, WireProtocol};
+use frp_core::hold::CarrierId;
 use frp_core::proto::ids::Short;
-use frp_core::proto::{WireVersion, auth};
+use frp_core::proto::{WireVersion, auth, policy};
 use frp_core::session::Session;
 use frp_core::task;
-use frp_core::transports::{Endpoint, Transport};
+use frp_core::transports::{Endpoint, TransportKind};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -21,19 +25,23 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::control::{Control, ControlEnd, ControlHandle, Services};
-use crate::login::{LoggedIn, LoginError, login};
+use crate::links::memory::Memory;
+use crate::links::{Begun, Links, LinksHandle, LinksStatus, Opened, SwitchError, may_hold};
+use crate::login::{LoggedIn, LoginError, Over, login};
 use crate::retry::{Backoff, FIRST_LOGIN_CAP, RELOGIN_CAP, Reconnect};
 use crate::status::ProxyStatus;
-use crate::transport::needs_goodbye;
+use crate::transport::{Dialers, needs_goodbye};
 
 /// One frpc: a server, and what is published and visited there.
 #[derive(Debug)]
 pub struct Client {
     context: Arc<Context>,
-    transport: Arc<dyn Transport>,
-    server: Endpoint,
+    dialers: Dialers,
+    memory: Memory,
     services: Mutex<Arc<Services>>,
     control: Mutex<Option<ControlHandle>>,
+    /// While the policy chooses the way to the server.
+    links: Mutex<Option<LinksHandle>>,
     /// The server has been a Holdfast before: said once.
     has_met_holdfast: AtomicBool,
     stopped: CancellationToken,
@@ -92,18 +100,15 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// A client of the server that `transport` leads to. `token` is the resolved one, `instance`
-    /// is random and the same for all clients of this process.
+    /// A client of the server that `dialers` lead to. `token` is the resolved one, `memory` what is
+    /// known of the server, `instance` is random and the same for all clients of this process.
     pub fn new(
         mut config: ClientConfig,
         token: Secret,
-        transport: Arc<dyn Transport>,
+        dialers: Dialers,
+        memory: Memory,
         instance: [u8; 16],
     ) -> Arc<Self> {
-        let server = Endpoint {
-            host: config.server_addr.clone(),
-            port: config.server_port,
-        };
         let services = Services {
             proxies: std::mem::take(&mut config.proxies),
             visitors: std::mem::take(&mut config.visitors),
@@ -116,10 +121,11 @@ impl Client {
         });
         Arc::new(Self {
             context,
-            transport,
-            server,
+            dialers,
+            memory,
             services: Mutex::new(Arc::new(services)),
             control: Mutex::new(None),
+            links: Mutex::new(None),
             has_met_holdfast: AtomicBool::new(false),
             stopped: CancellationToken::new(),
         })
@@ -145,9 +151,42 @@ impl Client {
         self.stopped.cancel();
     }
 
-    /// Says whether frps has to be told when the program ends.
+    /// Says whether frps has to be told when the program ends, and so the end takes a moment.
     pub(crate) fn needs_goodbye(&self) -> bool {
-        needs_goodbye(self.transport.kind())
+        match self.context.config.transport.protocol.pinned() {
+            Some(kind) => needs_goodbye(kind),
+            None => true,
+        }
+    }
+
+    /// Goes over to this transport, or (without one) lets the policy decide again.
+    pub async fn switch(&self, name: &str) -> Result<(), SwitchError> {
+        let to = match name {
+            "auto" => None,
+            name => {
+                let to = policy::Transport::from_name(name);
+                Some(to.ok_or_else(|| SwitchError::Unknown(name.to_owned()))?)
+            }
+        };
+        let links = self.links.lock().clone();
+        match links {
+            Some(links) => links.switch(to).await,
+            None => Err(SwitchError::Nothing(PLAIN)),
+        }
+    }
+
+    /// The carriers to the server, and what was decided about them.
+    pub async fn links(&self) -> LinksStatus {
+        let links = self.links.lock().clone();
+        let status = match links {
+            Some(links) => links.status().await,
+            None => None,
+        };
+        status.unwrap_or_else(|| LinksStatus {
+            state: "plain".to_owned(),
+            note: PLAIN.to_owned(),
+            ..LinksStatus::default()
+        })
     }
 
     /// Publishes and visits `services` from here on. What is equal is left alone. Without a
@@ -177,34 +216,85 @@ impl Client {
     }
 
     async fn work(&self) -> Result<(), ClientError> {
-        let mut run_id = String::new();
         let mut reconnect = Reconnect::new();
         let mut is_first = true;
+        let mut links = self.has_choice().then(|| self.start_links(None));
         loop {
-            let (session, logged_in) = self
-                .log_in(&run_id, is_first)
-                .instrument(control_span(&run_id))
-                .await
-                .map_err(ClientError::FirstLogin)?;
+            let span = control_span(&self.memory.run_id());
+            let Begun { session, logged_in } = match &mut links {
+                Some(found) => match found.next().await {
+                    Some(begun) => begun.map_err(ClientError::FirstLogin)?,
+                    None => {
+                        links = Some(self.start_links(None));
+                        continue;
+                    }
+                },
+                None => {
+                    let opened = self.log_in(is_first).instrument(span).await;
+                    let opened = opened.map_err(ClientError::FirstLogin)?;
+                    if opened.logged_in.held.is_some() {
+                        links = Some(self.start_links(Some(opened)));
+                        continue;
+                    }
+                    self.remember(&opened.logged_in);
+                    Begun {
+                        session: Arc::new(opened.session),
+                        logged_in: opened.logged_in,
+                    }
+                }
+            };
             is_first = false;
-            run_id.clone_from(&logged_in.run_id);
-            self.run_session(session, logged_in)
-                .instrument(control_span(&run_id))
-                .await;
+            let is_held = logged_in.held.is_some();
+            let span = control_span(&logged_in.run_id);
+            let began = Instant::now();
+            self.run_session(session, logged_in).instrument(span).await;
             if self.stopped.is_cancelled() {
                 return Ok(());
             }
             let wait = reconnect.handle_loss(Instant::now(), rand::random());
-            tokio::time::sleep(wait).await;
+            if !is_held && !self.has_alternatives() {
+                // A server that holds nothing, over the one transport that there is: as in frp.
+                *self.links.lock() = None;
+                links = None;
+                tokio::time::sleep(wait).await;
+            } else if let Some(links) = &links {
+                // A session that has lived may be followed at once by the next. One that ends as
+                // soon as it has begun may not.
+                let is_short = began.elapsed() < SHORT_LIFE;
+                let wait = if is_short { wait } else { Duration::ZERO };
+                links.handle().next(wait).await;
+            }
         }
     }
 
+    /// Whether the policy chooses from the start: there is more than one way, or the server is
+    /// known to hold what it is given.
+    fn has_choice(&self) -> bool {
+        let config = &self.context.config;
+        let pinned = config.transport.protocol.pinned();
+        self.has_alternatives()
+            || self.memory.is_holdfast() && pinned.is_some_and(|kind| may_hold(config, kind))
+    }
+
+    fn has_alternatives(&self) -> bool {
+        let transport = &self.context.config.transport;
+        transport.protocol == Protocol::Auto || !transport.auto.fallback.is_empty()
+    }
+
+    fn start_links(&self, opened: Option<Opened>) -> Links {
+        let context = self.context.clone();
+        let links = Links::start(context, self.dialers.clone(), self.memory.clone(), opened);
+        *self.links.lock() = Some(links.handle().clone());
+        links
+    }
+
+    fn remember(&self, logged_in: &LoggedIn) {
+        self.memory
+            .set_session(&logged_in.run_id, None, logged_in.endpoints());
+    }
+
     /// Tries until it works. Fails only at the first login, and only with `loginFailExit`.
-    async fn log_in(
-        &self,
-        run_id: &str,
-        is_first: bool,
-    ) -> Result<(Arc<Session>, LoggedIn), LoginError> {
+    async fn log_in(&self, is_first: bool) -> Result<Opened, LoginError> {
         let mut backoff = Backoff::new(if is_first {
             FIRST_LOGIN_CAP
         } else {
@@ -212,7 +302,7 @@ impl Client {
         });
         loop {
             tracing::info!("try to connect to server...");
-            match self.try_log_in(run_id).await {
+            match self.try_log_in().await {
                 Ok(session) => return Ok(session),
                 Err(error) => {
                     tracing::warn!("connect to server error: {error}");
@@ -225,13 +315,42 @@ impl Client {
         }
     }
 
-    async fn try_log_in(&self, run_id: &str) -> Result<(Arc<Session>, LoggedIn), LoginError> {
-        let session = Session::dial(self.transport.clone(), self.server.clone()).await?;
-        let session = Arc::new(session);
-        match login(&self.context, &session, run_id).await {
-            Ok(logged_in) => Ok((session, logged_in)),
+    /// One attempt by the one transport that there is.
+    async fn try_log_in(&self) -> Result<Opened, LoginError> {
+        let config = &self.context.config;
+        // Only a pinned transport comes here.
+        let kind = config.transport.protocol.pinned();
+        let kind = kind.unwrap_or(TransportKind::Tcp);
+        let Some(transport) = self.dialers.get(kind) else {
+            return Err(LoginError::NoTransport(kind));
+        };
+        let server = Endpoint {
+            host: config.server_addr.clone(),
+            port: config.server_port,
+        };
+        let carrier = transport.dial(&server).await?;
+        let session = Session::over(transport, server, carrier.clone());
+        let over = Over {
+            carrier: carrier.clone(),
+            id: FIRST_CARRIER,
+            kind,
+            run_id: self.memory.run_id(),
+            previous: self.memory.previous(),
+            is_known_holdfast: self.memory.is_holdfast(),
+        };
+        match login(&self.context, &session, &over).await {
+            Ok(logged_in) => {
+                if logged_in.welcome.is_some() {
+                    carrier.handle_holdfast_peer();
+                }
+                Ok(Opened {
+                    carrier,
+                    session,
+                    logged_in,
+                })
+            }
             Err(error) => {
-                session.carrier().close();
+                carrier.close();
                 Err(error)
             }
         }
@@ -242,18 +361,19 @@ impl Client {
             "login to server success, get run id [{}]",
             Short(&logged_in.run_id)
         );
-        if logged_in.welcome.is_some() {
-            session.carrier().handle_holdfast_peer();
-        }
         if let Some(welcome) = &logged_in.welcome
             && !self.has_met_holdfast.swap(true, Ordering::Relaxed)
         {
             tracing::info!(
-                "the server is a Holdfast, extension version {}",
-                welcome.version
+                "the server is a Holdfast, extension version {}; connections are {}",
+                welcome.version,
+                match &logged_in.held {
+                    Some(_) => "held",
+                    None => "not held",
+                }
             );
         }
-        let (control, handle) = Control::new(self.context.clone(), session, logged_in);
+        let (control, handle) = Control::new(self.context.clone(), session.clone(), logged_in);
         // The handle first, then the services: a reload in between reaches the control one way
         // or the other.
         *self.control.lock() = Some(handle);
@@ -270,10 +390,23 @@ impl Client {
         match end {
             Ok(ControlEnd::ClosedHere) => tracing::debug!("session closed"),
             Ok(end) => tracing::warn!("session lost: {end}"),
-            Err(_) => tracing::warn!("session lost"),
+            Err(_) => {
+                tracing::warn!("session lost");
+                // It has panicked and closed nothing.
+                session.close().await;
+            }
         }
     }
 }
+
+/// The number of a carrier that was dialled without a policy: the policy's first.
+const FIRST_CARRIER: CarrierId = CarrierId(1);
+
+/// A session that ends sooner counts as one that did not get anywhere.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+
+/// What there is to say without a policy.
+const PLAIN: &str = "the session goes over the one transport that is configured";
 
 /// How long a control has to end beyond the grace it was given.
 const STOP_LIMIT: Duration = Duration::from_secs(2);

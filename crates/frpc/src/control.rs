@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use frp_core::config::{ProxyConfig, VisitorConfig};
+use frp_core::config::{Protocol, ProxyConfig, VisitorConfig};
 use frp_core::conn::{ConnError, MessageReader, MessageWriter};
 use frp_core::proto::msg::{Message, NewProxyResp, Ping, Pong};
 use frp_core::relay::HalfClose;
@@ -136,6 +136,7 @@ impl Control {
         let LoggedIn {
             run_id,
             welcome,
+            held: _,
             reader,
             writer,
         } = logged_in;
@@ -167,7 +168,9 @@ impl Control {
         );
         let (queue, messages) = mpsc::channel(QUEUE_LEN);
         let (failed, writer_error) = oneshot::channel();
-        task::spawn("control writer", write_messages(writer, messages, failed));
+        let patience = WRITE_TIMEOUT + session.grace();
+        let writing = write_messages(writer, messages, failed, patience);
+        task::spawn("control writer", writing);
         let (commands_tx, commands) = mpsc::channel(COMMANDS_LEN);
         let handle = ControlHandle {
             proxies: proxies.clone(),
@@ -200,12 +203,13 @@ impl Control {
         // Proxies and visitors go before the carrier, so that no user is accepted for nothing.
         let _unsent = self.proxies.lock().close();
         self.visitors.close().await;
-        self.session.carrier().close();
+        self.session.close().await;
         if let Some(Farewell { grace, done }) = farewell {
             // Whoever waits for this ends the program, and a carrier without a connection of the
-            // system's has to send its last packet itself.
-            if !grace.is_zero() {
-                let _ = timeout(CLOSE_TIMEOUT, self.session.carrier().closed()).await;
+            // system's has to send its last packet itself. One that carries held streams has been
+            // waited for.
+            if !grace.is_zero() && self.session.grace().is_zero() {
+                let _ = timeout(CLOSE_TIMEOUT, self.session.closed()).await;
                 sleep(LAST_PACKET).await;
             }
             let _ = done.send(());
@@ -215,12 +219,20 @@ impl Control {
 
     async fn work(&mut self) -> Result<Farewell, ControlEnd> {
         let transport = &self.context.config.transport;
-        let heartbeat_timeout = transport
-            .heartbeat_interval
-            .and(transport.heartbeat_timeout);
-        let mut ping = transport.heartbeat_interval.map(ticker);
+        let has_choice =
+            transport.protocol == Protocol::Auto || !transport.auto.fallback.is_empty();
+        let (interval, limit) = match transport.heartbeat_interval {
+            // Nothing else shows that this carrier is dead, and there are others to be tried.
+            None if has_choice && self.session.grace().is_zero() => {
+                (Some(CHOICE_PING), Some(CHOICE_TIMEOUT))
+            }
+            interval => (interval, interval.and(transport.heartbeat_timeout)),
+        };
+        // A session that is held through an outage hears nothing for as long.
+        let heartbeat_timeout = limit.map(|limit| limit + self.session.grace());
+        let mut ping = interval.map(ticker);
         let mut tick = ticker(TICK);
-        let carrier = self.session.carrier().clone();
+        let session = self.session.clone();
         let queue = self.queue.clone();
         loop {
             let pong_due = heartbeat_timeout.map(|limit| self.last_pong + limit);
@@ -252,12 +264,12 @@ impl Control {
                 error = &mut self.writer_error => {
                     return Err(error.map_or(ControlEnd::Stuck, ControlEnd::Conn));
                 }
-                error = carrier.closed() => {
+                error = session.closed() => {
                     // What arrived before the end is still worth reading, an error of frps say.
                     while let Ok(Ok(message)) = timeout(LAST_WORDS, self.reader.read()).await {
                         self.handle(message)?;
                     }
-                    tracing::debug!("carrier ended: {error}");
+                    tracing::debug!("session ended: {error}");
                     return Err(ControlEnd::Conn(ConnError::Closed));
                 }
             }
@@ -341,6 +353,10 @@ impl Control {
         let messages = self.proxies.lock().close();
         self.outbox.extend(messages);
         self.visitors.close().await;
+        if !self.session.grace().is_zero() {
+            // Goodbye says it all at once.
+            return;
+        }
         let deadline = Instant::now() + grace;
         while let Some(message) = self.outbox.pop_front() {
             if timeout(grace, self.queue.send(message)).await.is_err() {
@@ -367,6 +383,13 @@ const LAST_PACKET: Duration = Duration::from_millis(20);
 /// How long a control reads on after its carrier has closed.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// How often a plain frps is asked for a sign of life where there are other ways to it. Three Pings
+/// stay unanswered before the next way is tried: a Pong may wait behind bulk.
+const CHOICE_PING: Duration = Duration::from_secs(5);
+
+/// How long it may owe one.
+const CHOICE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Messages on their way to frps, beside the outbox. frp's value.
 const QUEUE_LEN: usize = 100;
 
@@ -374,7 +397,8 @@ const QUEUE_LEN: usize = 100;
 /// not reading.
 const MAX_OUTBOX_PER_PROXY: usize = 8;
 
-/// How long frps has to take a message before the session counts as dead.
+/// How long frps has to take a message before the session counts as dead, beside the time for which
+/// it is held without a carrier.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Writes what the control queues. Ends with the control, or tells it why it cannot go on.
@@ -382,14 +406,15 @@ async fn write_messages(
     mut writer: MessageWriter,
     mut messages: mpsc::Receiver<Message>,
     failed: oneshot::Sender<ConnError>,
+    patience: Duration,
 ) {
     let error = loop {
         let Some(message) = messages.recv().await else {
             // The carrier is closed right after; an error here changes nothing.
-            let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
+            let _ = timeout(patience, writer.shutdown()).await;
             return;
         };
-        match timeout(WRITE_TIMEOUT, writer.write(&message)).await {
+        match timeout(patience, writer.write(&message)).await {
             Ok(Ok(())) => {}
             // Too long for a frame: frps would close the session over it. The proxy stays in
             // `wait start`, and the log says why.
@@ -397,7 +422,7 @@ async fn write_messages(
                 tracing::error!("{} is not sent: {error}", message.name());
             }
             Ok(Err(error)) => break error,
-            Err(_) => break ConnError::Timeout(WRITE_TIMEOUT),
+            Err(_) => break ConnError::Timeout(patience),
         }
     };
     let _ = failed.send(error);

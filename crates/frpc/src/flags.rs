@@ -36,6 +36,7 @@ pub fn single_service(command: &Command) -> Option<SingleService> {
         | Command::Reload(_)
         | Command::Status(_)
         | Command::Stop(_)
+        | Command::Switch { .. }
         | Command::Nathole { .. }
         | Command::Completion { .. } => return None,
     };

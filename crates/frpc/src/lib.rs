@@ -15,6 +15,7 @@ pub mod client;
 pub mod control;
 pub mod flags;
 pub mod go_text;
+pub mod links;
 pub mod local;
 pub mod login;
 pub mod program;

@@ -1,13 +1,19 @@
 //! The login: the first exchange on the first conn of a session.
 //!
 //! v1: Login, LoginResp in clear, then both ways encrypted with the token. v2: the two hellos go
-//! before each of them, and the keys come from both hellos and the token.
+//! before each of them, and the keys come from both hellos and the token. Between two Holdfasts that
+//! hold streams, the conn is a held stream from right behind LoginResp, below the cipher.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use frp_core::conn::{ConnError, Frame, MessageReader, MessageStream, MessageWriter};
-use frp_core::proto::extension::{self, HoldfastHello, HoldfastWelcome};
+use frp_core::hold::{CarrierId, HeldSession, join};
+use frp_core::proto::extension::{self, HoldfastHello, HoldfastWelcome, Resume};
 use frp_core::proto::hello::{self, ControlKeys, HelloError};
+use frp_core::proto::hold::Budget;
+use frp_core::proto::hold::key::{Exporter, ResumeKey, SessionId, SessionKey};
+use frp_core::proto::hold::session::{Config as SessionConfig, Role};
 use frp_core::proto::msg::{Login, LoginResp, Message};
 use frp_core::proto::v2::FrameType;
 use frp_core::proto::{WireVersion, cfb, ids};
@@ -15,7 +21,7 @@ use frp_core::session::{OpenError, Session};
 use frp_core::transform::TransformStream;
 use frp_core::transform::aead::{Aead, Side};
 use frp_core::transform::cfb::Cfb;
-use frp_core::transports::{Class, DialError};
+use frp_core::transports::{Carrier, Class, DialError, TransportKind};
 
 use crate::client::Context;
 use crate::go_text;
@@ -34,10 +40,27 @@ pub(crate) struct LoggedIn {
     pub(crate) run_id: String,
     /// What frps has said of itself, if it is a Holdfast.
     pub(crate) welcome: Option<HoldfastWelcome>,
+    /// The session of held streams, if both sides hold. The login's carrier has not joined it yet.
+    pub(crate) held: Option<Arc<HeldSession>>,
     /// From frps.
     pub(crate) reader: MessageReader,
     /// To frps.
     pub(crate) writer: MessageWriter,
+}
+
+impl LoggedIn {
+    /// Where else the server can be reached, if it is a Holdfast.
+    pub(crate) fn endpoints(&self) -> Option<Vec<(String, u16)>> {
+        let endpoints = &self.welcome.as_ref()?.endpoints;
+        let told = endpoints.iter().map(|e| (e.transport.clone(), e.port));
+        Some(told.collect())
+    }
+
+    /// How long the session is kept without a carrier.
+    pub(crate) fn grace(&self) -> Duration {
+        let welcome = self.welcome.as_ref().filter(|_| self.held.is_some());
+        welcome.map_or(Duration::ZERO, |welcome| welcome.grace)
+    }
 }
 
 /// Why no session has begun. The texts end up in `connect to server error: ...`.
@@ -61,30 +84,59 @@ pub enum LoginError {
     /// The hellos do not agree.
     #[error(transparent)]
     Hello(#[from] HelloError),
+    /// There is no way to dial by this one.
+    #[error("not supported yet: transport.protocol {0}")]
+    NoTransport(TransportKind),
+    /// The server has been a Holdfast, and this one does not show it; `requirePeer` is set.
+    #[error("{0}, and transport.auto.requirePeer is set")]
+    NotHoldfast(&'static str),
     /// The system has no randomness.
     #[error("no random numbers from the system: {0}")]
     Random(#[from] getrandom::Error),
 }
 
-/// Logs in over a new conn of `session`. `previous_run_id` is empty at first.
+/// What a login goes over, and what it says of the time before.
+#[derive(Debug)]
+pub(crate) struct Over {
+    /// The carrier.
+    pub(crate) carrier: Arc<dyn Carrier>,
+    /// Its number in the held session that may come of the login.
+    pub(crate) id: CarrierId,
+    /// How the server was dialled.
+    pub(crate) kind: TransportKind,
+    /// The run id of the session before, or empty.
+    pub(crate) run_id: String,
+    /// What proves that the session before was this client's.
+    pub(crate) previous: Option<(SessionId, ResumeKey)>,
+    /// The server has been a Holdfast before.
+    pub(crate) is_known_holdfast: bool,
+}
+
+/// Logs in over a new conn of `session`, which is one of plain conns over `over.carrier`.
 pub(crate) async fn login(
     context: &Context,
     session: &Session,
-    previous_run_id: &str,
+    over: &Over,
 ) -> Result<LoggedIn, LoginError> {
     let mut stream = session.open_conn().await?;
     stream.set_class(Class::Control);
     let stream = MessageStream::open(stream, context.wire());
-    let message = login_message(context, previous_run_id)?.into();
-    tokio::time::timeout(ANSWER_TIMEOUT, exchange(context, stream, &message))
-        .await
-        .map_err(|_| ConnError::Timeout(ANSWER_TIMEOUT))?
+    let offer = Offer::new(context, over)?;
+    let login = login_message(context, over, &offer).into();
+    tokio::time::timeout(
+        ANSWER_TIMEOUT,
+        exchange(context, stream, &login, over, &offer),
+    )
+    .await
+    .map_err(|_| ConnError::Timeout(ANSWER_TIMEOUT))?
 }
 
 async fn exchange(
     context: &Context,
     mut stream: MessageStream,
     login: &Message,
+    over: &Over,
+    offer: &Offer,
 ) -> Result<LoggedIn, LoginError> {
     let token = context.token.expose().as_bytes();
     let mut keys = None;
@@ -92,9 +144,9 @@ async fn exchange(
         let transport = &context.config.transport;
         let mut random = [0; hello::RANDOM_LEN];
         getrandom::fill(&mut random)?;
-        let name = transport.protocol.to_string();
-        let client_hello =
-            hello::client_hello(&name, has_tls(&context.config), transport.tcp_mux, random);
+        let name = over.kind.to_string();
+        let has_tls = has_tls(&context.config, over.kind);
+        let client_hello = hello::client_hello(&name, has_tls, transport.tcp_mux, random);
         stream
             .write_hello(FrameType::ClientHello, &client_hello)
             .await?;
@@ -133,7 +185,32 @@ async fn exchange(
     if holdfast.is_malformed() {
         tracing::warn!("the server's holdfast extension makes no sense: taken for plain frp");
     }
-    // Nothing behind LoginResp has been read, so the cipher starts at its first byte.
+    let key = match offer.agree(holdfast.get(), token) {
+        Agreement::Hold(key) => Some(key),
+        Agreement::Holdfast => None,
+        Agreement::Doubtful(what) => {
+            if over.is_known_holdfast && context.config.transport.auto.require_peer {
+                return Err(LoginError::NotHoldfast(what));
+            }
+            if over.is_known_holdfast || holdfast.get().is_some() {
+                tracing::warn!(
+                    "{what}: somebody may be in between, or the server was exchanged; taken for \
+                     plain frp, without held connections (transport.auto.requirePeer refuses it)"
+                );
+            }
+            None
+        }
+    };
+    let welcome = holdfast.get().cloned();
+    let held = welcome
+        .as_ref()
+        .zip(key)
+        .map(|(welcome, key)| held_session(context, welcome, key));
+    // Nothing behind LoginResp has been read, so the held stream and the cipher start there.
+    let stream = stream.map(|stream| match &held {
+        Some(held) => held.hold_control(over.id, &over.carrier, stream),
+        None => stream,
+    });
     let stream = stream.map(|stream| match keys {
         Some(keys) => Box::new(TransformStream::new(stream, Aead::new(keys, Side::Client))),
         None => Box::new(TransformStream::new(
@@ -144,24 +221,116 @@ async fn exchange(
     let (reader, writer) = stream.split();
     Ok(LoggedIn {
         run_id,
-        welcome: holdfast.get().cloned(),
+        welcome,
+        held,
         reader,
         writer,
     })
 }
 
-fn login_message(context: &Context, previous_run_id: &str) -> Result<Login, getrandom::Error> {
+/// What this client offers beyond frp.
+#[derive(Debug)]
+struct Offer {
+    client_random: [u8; 32],
+    /// What the carrier's TLS exports, where streams can be held over it.
+    exporter: Option<Exporter>,
+}
+
+/// What has come of it.
+#[derive(Debug)]
+enum Agreement {
+    /// Streams are held in a session with this key.
+    Hold(SessionKey),
+    /// The server is a Holdfast that holds no streams.
+    Holdfast,
+    /// The server is no Holdfast, or no longer.
+    Doubtful(&'static str),
+}
+
+impl Offer {
+    fn new(context: &Context, over: &Over) -> Result<Self, getrandom::Error> {
+        let mut client_random = [0; 32];
+        getrandom::fill(&mut client_random)?;
+        let can_hold = context.config.transport.hold.enable && over.carrier.is_multiplexed();
+        let exporter = can_hold.then(|| join::exporter(&over.carrier).ok());
+        Ok(Self {
+            client_random,
+            exporter: exporter.flatten(),
+        })
+    }
+
+    fn agree(&self, welcome: Option<&HoldfastWelcome>, token: &[u8]) -> Agreement {
+        let Some(welcome) = welcome else {
+            return Agreement::Doubtful("the server does not show that it is a Holdfast");
+        };
+        let Some(exporter) = self.exporter.filter(|_| !welcome.grace.is_zero()) else {
+            return Agreement::Holdfast;
+        };
+        let random = &welcome.server_random;
+        let key = SessionKey::derive(&self.client_random, random, &exporter, token);
+        let proves = |proof| key.verify_login_proof(&welcome.session_id, proof);
+        if welcome.proof.as_ref().is_some_and(proves) {
+            Agreement::Hold(key)
+        } else {
+            Agreement::Doubtful("the server's proof is wrong")
+        }
+    }
+}
+
+fn held_session(context: &Context, welcome: &HoldfastWelcome, key: SessionKey) -> Arc<HeldSession> {
+    let limits = &welcome.limits;
+    let max_streams = match limits.held_streams {
+        0 => MAX_HELD_STREAMS,
+        n => usize::try_from(n).map_or(MAX_HELD_STREAMS, |n| n.min(MAX_HELD_STREAMS)),
+    };
+    let max_bytes = match limits.replay_bytes {
+        0 => MAX_HELD_BYTES,
+        n => n.min(MAX_HELD_BYTES),
+    };
+    let config = SessionConfig {
+        role: Role::Client,
+        instance: context.instance,
+        grace: welcome.grace,
+        max_streams,
+        max_bytes,
+    };
+    HeldSession::new(config, welcome.session_id, key, process_budget())
+}
+
+/// Held streams of a session, also where the server allows more: as many as work conns can wait and
+/// be served. At the bound a further one is refused.
+const MAX_HELD_STREAMS: usize = 64 * 1024;
+
+/// What the streams of a session keep, for repetition and for their readers: eight of them at their
+/// largest window. At the bound each goes on with its floor.
+const MAX_HELD_BYTES: u64 = 128 * 1024 * 1024;
+
+/// The same for all sessions of this program, twice as much: with many configurations in one
+/// directory there are many.
+fn process_budget() -> &'static Budget {
+    static PROCESS: OnceLock<Budget> = OnceLock::new();
+    PROCESS.get_or_init(|| Budget::new(2 * MAX_HELD_BYTES))
+}
+
+fn login_message(context: &Context, over: &Over, offer: &Offer) -> Login {
     let config = &context.config;
     let (privilege_key, timestamp) = context.sign_now();
-    let mut client_random = [0; 32];
-    getrandom::fill(&mut client_random)?;
+    let resume = over.previous.as_ref().zip(offer.exporter);
+    let resume = resume.map(|((session_id, key), exporter)| Resume {
+        session_id: *session_id,
+        proof: key.proof(session_id, &exporter),
+    });
     let hello = HoldfastHello {
         version: extension::VERSION,
-        capabilities: Vec::new(),
-        client_random,
+        capabilities: match offer.exporter {
+            Some(_) => vec![CAN_HOLD.to_owned()],
+            None => Vec::new(),
+        },
+        client_random: offer.client_random,
         instance: context.instance,
+        resume,
     };
-    Ok(Login {
+    Login {
         version: FRP_VERSION.to_owned(),
         hostname: context.hostname.clone(),
         os: go_os().to_owned(),
@@ -169,14 +338,17 @@ fn login_message(context: &Context, previous_run_id: &str) -> Result<Login, getr
         user: config.user.clone(),
         privilege_key,
         timestamp,
-        run_id: previous_run_id.to_owned(),
+        run_id: over.run_id.clone(),
         client_id: config.client_id.clone(),
         metas: config.metadatas.clone(),
         pool_count: config.transport.pool_count.into(),
         holdfast: hello.into(),
         ..Login::default()
-    })
+    }
 }
+
+/// The capability of holding streams, joining carriers, and probing.
+const CAN_HOLD: &str = "hold";
 
 /// Go's name for the operating system.
 fn go_os() -> &'static str {

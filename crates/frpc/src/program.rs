@@ -13,6 +13,7 @@ use frp_core::config::{
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, InitError, LogOptions};
+use frp_core::state::StateDir;
 use frp_core::web;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +24,10 @@ use crate::admin_client::{AdminClient, AdminError};
 use crate::cli::{self, AdminFlags, Cli, Command, GlobalFlags};
 use crate::client::Client;
 use crate::flags::{SingleService, single_service};
+use crate::links::memory::Memory;
 use crate::login::FRP_VERSION;
-use crate::{status, transport};
+use crate::status;
+use crate::transport::Dialers;
 
 /// Runs the program with the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -70,6 +73,7 @@ fn run_command(cli: &Cli) -> Result<(), Failure> {
         Command::Reload(flags) => reload(global, flags),
         Command::Status(flags) => show_status(global, flags),
         Command::Stop(flags) => stop(global, flags),
+        Command::Switch { transport, flags } => switch(global, flags, transport),
         Command::Nathole { .. } => Err("not supported yet: nathole discover".to_owned()),
         Command::Completion { shell } => {
             // A closed standard output is the reader's choice.
@@ -126,14 +130,25 @@ fn reload(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
 }
 
 fn show_status(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
-    let status = ask(global, flags, async |client| client.status().await)?;
+    let (status, links) = ask(global, flags, async |client| {
+        let status = client.status().await?;
+        // frp's has no such thing.
+        Ok((status, client.links().await.unwrap_or_default()))
+    })?;
     print(&status::render(&status));
+    print(&status::render_links(&links));
     Ok(())
 }
 
 fn stop(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
     ask(global, flags, async |client| client.stop().await)?;
     print_line(&"stop success");
+    Ok(())
+}
+
+fn switch(global: &GlobalFlags, flags: &AdminFlags, transport: &str) -> Result<(), Failure> {
+    ask(global, flags, async |client| client.switch(transport).await)?;
+    print_line(&"switch success");
     Ok(())
 }
 
@@ -249,9 +264,10 @@ async fn run_service(
         .await
         .map_err(|error| text(&error))?
         .map_err(|error| text(&error))?;
-    let transport = transport::dialer(&config).map_err(|error| text(&error))?;
+    let dialers = Dialers::new(&config).map_err(|error| text(&error))?;
     let web_server = config.web_server.clone();
-    let client = Client::new(config, token, transport, instance()?);
+    let memory = open_memory(&config, file.as_ref());
+    let client = Client::new(config, token, dialers, memory, instance()?);
     clients.0.lock().push(client.clone());
     if web_server.port == 0 {
         return client.run().await.map_err(|error| text(&error));
@@ -267,6 +283,26 @@ async fn run_service(
         result = client.run() => result.map_err(|error| text(&error)),
         () = admin.serve(listener) => Ok(()),
     }
+}
+
+/// What is known of the server from the time before.
+fn open_memory(config: &ClientConfig, file: Option<&ConfigFile>) -> Memory {
+    let identity = match file {
+        Some(file) => {
+            let path = file.path.canonicalize();
+            path.unwrap_or_else(|_| file.path.clone())
+                .display()
+                .to_string()
+        }
+        // A single service of the command line.
+        None => {
+            let proxies = config.proxies.iter().map(|proxy| proxy.name.as_str());
+            let visitors = config.visitors.iter().map(|visitor| visitor.name.as_str());
+            proxies.chain(visitors).collect::<Vec<_>>().join(" ")
+        }
+    };
+    let dir = StateDir::open(config.state_dir.as_deref(), "frpc");
+    Memory::open(dir, config, &identity)
 }
 
 /// Tells this process from every other one, towards a Holdfast frps.
@@ -353,8 +389,8 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1300);
 
 /// How long the end of the program waits for peers that find out by the sockets that the system
-/// closes.
-const LIMIT: Duration = Duration::from_millis(200);
+/// closes; where connections are held, a goodbye goes over these first.
+const LIMIT: Duration = Duration::from_millis(600);
 
 fn print_line(text: &dyn Display) {
     print(&format!("{text}\n"));

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use frp_core::config::{ProxyConfig, ProxyKind};
 use serde::{Deserialize, Serialize};
 
+use crate::links::LinksStatus;
 use crate::proxy::local_addr_text;
 use crate::proxy::state::ProxyState;
 
@@ -112,8 +113,50 @@ pub fn render(status: &StatusByKind) -> String {
     text
 }
 
-fn push_table(text: &mut String, rows: &[[String; HEADINGS.len()]]) {
-    let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| {
+/// What `frpc status` prints below that where connections are held. Nothing where they are not.
+pub fn render_links(links: &LinksStatus) -> String {
+    if links.state.is_empty() || links.state == PLAIN {
+        return String::new();
+    }
+    let mut text = format!("LINKS ({})\n", printable(&links.state));
+    let mut rows = vec![LINK_HEADINGS.map(str::to_owned)];
+    rows.extend(links.carriers.iter().map(|carrier| {
+        let loss = carrier
+            .packet_loss_pct
+            .unwrap_or(carrier.heartbeat_loss_pct);
+        [
+            printable(&carrier.transport),
+            printable(&carrier.address),
+            if carrier.in_use { "yes" } else { "standby" }.to_owned(),
+            format!("{:.1} ms", carrier.srtt_ms),
+            format!("{loss:.1} %"),
+        ]
+    }));
+    push_table(&mut text, &rows);
+    let switches = links.events.iter().filter(|event| event.kind == "switched");
+    let switches: Vec<_> = switches.rev().take(MAX_SWITCHES).collect();
+    for event in switches.iter().rev() {
+        let at = i64::try_from(event.at_ms).ok();
+        let at = at.and_then(chrono::DateTime::from_timestamp_millis);
+        let at = at.map(|at| at.with_timezone(&chrono::Local).format("%F %T").to_string());
+        let at = at.unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{at}  {}", printable(&event.text));
+    }
+    text.push('\n');
+    text
+}
+
+/// The state of a session that goes over one carrier for its life.
+const PLAIN: &str = "plain";
+
+/// Switches that are shown, the newest last.
+const MAX_SWITCHES: usize = 5;
+
+const LINK_HEADINGS: [&str; 5] = ["Transport", "Address", "InUse", "RTT", "Loss"];
+
+fn push_table<const N: usize>(text: &mut String, rows: &[[String; N]]) {
+    let widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter()
             .map(|row| row[column].chars().count())
             .max()
@@ -169,6 +212,36 @@ mod tests {
              t1    running      127.0.0.1:22          127.0.0.1:17022                     \n\
              t2    start error  127.0.0.1:23                           port already used  \n\n"
         );
+    }
+
+    #[test]
+    fn carriers_and_switches_are_shown_only_where_connections_are_held() {
+        use crate::links::{CarrierStatus, EventStatus};
+        let mut links = LinksStatus {
+            state: "plain".to_owned(),
+            carriers: vec![CarrierStatus {
+                transport: "quic".to_owned(),
+                address: "192.0.2.1:7000".to_owned(),
+                in_use: true,
+                srtt_ms: 50.04,
+                packet_loss_pct: Some(1.0),
+                ..CarrierStatus::default()
+            }],
+            events: vec![EventStatus {
+                kind: "switched".to_owned(),
+                text: "use quic: connected".to_owned(),
+                ..EventStatus::default()
+            }],
+            ..LinksStatus::default()
+        };
+        assert_eq!(render_links(&links), "");
+        links.state = "connected".to_owned();
+        let text = render_links(&links);
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines[0], "LINKS (connected)");
+        assert_eq!(lines[1], "Transport  Address         InUse  RTT      Loss");
+        assert_eq!(lines[2], "quic       192.0.2.1:7000  yes    50.0 ms  1.0 %");
+        assert!(lines[3].ends_with("use quic: connected"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The transport that the configuration asks for.
+//! The transports that the configuration asks for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +30,56 @@ pub enum TransportError {
     Unsupported(TransportKind),
 }
 
-/// Prepares to dial the server of `config`. Reads the files of its TLS settings.
-pub fn dialer(config: &ClientConfig) -> Result<Arc<dyn Transport>, TransportError> {
+/// The transports by which a client may dial its server, prepared at start: the files of the TLS
+/// settings are read once, and what is wrong with them ends the program then.
+#[derive(Clone, Debug)]
+pub struct Dialers(BTreeMap<TransportKind, Arc<dyn Transport>>);
+
+impl Dialers {
+    /// Prepares what `config` asks for: the pinned transport and its fallbacks, or all.
+    pub fn new(config: &ClientConfig) -> Result<Self, TransportError> {
+        let transport = &config.transport;
+        let kinds = match transport.protocol.pinned() {
+            Some(kind) => [&[kind][..], &transport.auto.fallback].concat(),
+            None => ALL.to_vec(),
+        };
+        let dialers = kinds
+            .into_iter()
+            .map(|kind| Ok((kind, dialer_of(config, kind)?)))
+            .collect::<Result<_, TransportError>>()?;
+        Ok(Self(dialers))
+    }
+
+    /// These, whatever is configured: for tests, where `kind` may be another than the transport's
+    /// own.
+    pub fn from_transports(
+        transports: impl IntoIterator<Item = (TransportKind, Arc<dyn Transport>)>,
+    ) -> Self {
+        Self(transports.into_iter().collect())
+    }
+
+    /// The one of this kind, if it was prepared.
+    pub(crate) fn get(&self, kind: TransportKind) -> Option<Arc<dyn Transport>> {
+        self.0.get(&kind).cloned()
+    }
+}
+
+/// All that this program can dial by.
+const ALL: [TransportKind; 5] = [
+    TransportKind::Quic,
+    TransportKind::Kcp,
+    TransportKind::Tcp,
+    TransportKind::Wss,
+    TransportKind::Websocket,
+];
+
+/// Prepares to dial the server of `config` by this transport.
+fn dialer_of(
+    config: &ClientConfig,
+    kind: TransportKind,
+) -> Result<Arc<dyn Transport>, TransportError> {
     let is_tls_on = config.transport.tls.enable;
-    Ok(match config.transport.protocol {
+    Ok(match kind {
         TransportKind::Tcp => Arc::new(TcpTransport::dialer(tcp(config, is_tls_on)?)),
         TransportKind::Websocket => websocket(WebsocketDialConfig {
             tcp: tcp(config, is_tls_on)?,
@@ -60,10 +107,9 @@ pub fn needs_goodbye(kind: TransportKind) -> bool {
     matches!(kind, TransportKind::Kcp | TransportKind::Quic)
 }
 
-/// Says whether `config` makes connections that are encrypted.
-pub(crate) fn has_tls(config: &ClientConfig) -> bool {
-    let transport = &config.transport;
-    transport.tls.enable || matches!(transport.protocol, TransportKind::Wss | TransportKind::Quic)
+/// Says whether `config` makes connections of this kind that are encrypted.
+pub(crate) fn has_tls(config: &ClientConfig, kind: TransportKind) -> bool {
+    config.transport.tls.enable || matches!(kind, TransportKind::Wss | TransportKind::Quic)
 }
 
 fn tcp(config: &ClientConfig, has_tls: bool) -> Result<TcpDialConfig, TransportError> {
@@ -163,47 +209,42 @@ const QUIC_ALPN: &[u8] = b"frp";
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use frp_core::config::Protocol;
 
-    const KINDS: [TransportKind; 5] = [
-        TransportKind::Tcp,
-        TransportKind::Kcp,
-        TransportKind::Websocket,
-        TransportKind::Wss,
-        TransportKind::Quic,
-    ];
-
-    fn config(kind: TransportKind) -> ClientConfig {
+    fn is_checked(kind: TransportKind, change: impl FnOnce(&mut ClientConfig)) -> bool {
         let mut config = ClientConfig::default();
-        config.transport.protocol = kind;
-        config
+        change(&mut config);
+        config.transport.tls.trusted_ca_file = Some("/nowhere/ca.crt".into());
+        dialer_of(&config, kind).is_err()
     }
 
     #[test]
     fn every_protocol_has_its_transport() {
-        for kind in KINDS {
-            assert_eq!(dialer(&config(kind)).unwrap().kind(), kind);
+        let mut config = ClientConfig::default();
+        for kind in ALL {
+            config.transport.protocol = Protocol::Pinned(kind);
+            let dialers = Dialers::new(&config).unwrap();
+            assert_eq!(dialers.get(kind).unwrap().kind(), kind);
+            assert_eq!(dialers.0.len(), 1);
         }
+        config.transport.auto.fallback = vec![TransportKind::Tcp];
+        assert_eq!(Dialers::new(&config).unwrap().0.len(), 2);
+        config.transport.protocol = Protocol::Auto;
+        assert_eq!(Dialers::new(&config).unwrap().0.len(), 5);
     }
 
     #[test]
     fn wss_and_quic_have_tls_even_when_it_is_off() {
-        let has_tls = KINDS.map(|kind| {
-            let mut config = config(kind);
-            assert!(has_tls(&config));
-            config.transport.tls.enable = false;
-            has_tls(&config)
-        });
-        assert_eq!(has_tls, [false, false, false, true, true]);
+        let mut config = ClientConfig::default();
+        assert!(ALL.iter().all(|kind| has_tls(&config, *kind)));
+        config.transport.tls.enable = false;
+        let encrypted = ALL.map(|kind| has_tls(&config, kind));
+        assert_eq!(encrypted, [true, false, false, true, false]);
     }
 
     #[test]
     fn wss_checks_certificates_even_when_tls_is_off_and_quic_does_not() {
-        let is_checked = KINDS.map(|kind| {
-            let mut config = config(kind);
-            config.transport.tls.enable = false;
-            config.transport.tls.trusted_ca_file = Some("/nowhere/ca.crt".into());
-            dialer(&config).is_err()
-        });
+        let is_checked = ALL.map(|kind| is_checked(kind, |c| c.transport.tls.enable = false));
         assert_eq!(is_checked, [false, false, false, true, false]);
     }
 }

@@ -121,8 +121,9 @@ impl WorkConns {
             let _opening = self.opening.acquire().await;
             let stream = self.session.open_conn().await?;
             let mut stream = MessageStream::open(stream, self.context.wire());
+            let patience = WRITE_TIMEOUT + self.session.grace();
             stream
-                .write_within(&self.new_work_conn().into(), WRITE_TIMEOUT)
+                .write_within(&self.new_work_conn().into(), patience)
                 .await?;
             stream
         };

@@ -1,8 +1,10 @@
 //! The dashboard's API: what the server is, who is connected, what the proxies carry.
 //!
-//! [`v1`] and [`v2`] are frp's two generations of it, over the same [`view`]s; [`metrics`] is what
+//! [`v1`] and [`v2`] are frp's two generations of it, over the same [`view`]s (what is ours of them
+//! is in [`link`]); [`metrics`] is what
 //! Prometheus reads. Everything but the liveness check wants the password, where there is one.
 
+mod link;
 mod metrics;
 mod pprof;
 mod v1;

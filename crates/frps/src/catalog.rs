@@ -1,11 +1,12 @@
 //! The proxies that are there, by name: a name belongs to one proxy of the whole server.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use frp_core::proto::msg::NewProxy;
 use parking_lot::Mutex;
 
+use crate::session::Session;
 use crate::text::printable;
 
 /// The names in use.
@@ -37,6 +38,11 @@ impl Catalog {
             .filter(|info| info.is_open())
             .cloned()
     }
+
+    /// The session that has the name, also while the proxy is not open yet.
+    pub(crate) fn owner(&self, name: &str) -> Option<Arc<Session>> {
+        self.by_name.lock().get(name)?.owner.upgrade()
+    }
 }
 
 /// What the server knows of a proxy.
@@ -48,10 +54,11 @@ pub(crate) struct ProxyInfo {
     pub(crate) spec: NewProxy,
     /// The port it has, for types with one; set when it opens.
     opened: OnceLock<Option<u16>>,
+    owner: Weak<Session>,
 }
 
 impl ProxyInfo {
-    pub(crate) fn new(message: &NewProxy, kind: &'static str) -> Self {
+    pub(crate) fn new(message: &NewProxy, kind: &'static str, owner: &Arc<Session>) -> Self {
         let mut spec = message.clone();
         spec.sk.clear();
         spec.http_pwd.clear();
@@ -59,6 +66,7 @@ impl ProxyInfo {
             kind,
             spec,
             opened: OnceLock::new(),
+            owner: Arc::downgrade(owner),
         }
     }
 

@@ -10,23 +10,24 @@ use frp_core::relay::HalfClose;
 use tracing::{debug, warn};
 
 use crate::auth::WrongToken;
+use crate::link::Origin;
 use crate::proxy::{Admission, UserAddrs, VisitorRefused};
 use crate::server::{Server, reject};
-use crate::session::{Link, Session};
+use crate::session::Session;
 use crate::work_pool::PutError;
 
 /// Takes a work stream into the pool of its session, or tells the client why not.
 pub(crate) async fn take_in_work_stream(
     server: &Arc<Server>,
-    link: &Arc<Link>,
+    origin: &Origin,
     conn: MessageStream,
     message: &NewWorkConn,
 ) {
-    let session = match session_for_work(server, link, message) {
+    let session = match session_for_work(server, origin, message) {
         Ok(session) => session,
         Err(error) => return refuse_work_stream(server, conn, &error).await,
     };
-    link.admit();
+    origin.link.admit();
     session.touch();
     match session.work_streams.put(conn) {
         Ok(()) => session
@@ -44,10 +45,10 @@ pub(crate) async fn take_in_work_stream(
 
 fn session_for_work(
     server: &Arc<Server>,
-    link: &Arc<Link>,
+    origin: &Origin,
     message: &NewWorkConn,
 ) -> Result<Arc<Session>, WorkRefused> {
-    let session = session_on(server, link, &message.run_id)?;
+    let session = session_on(server, origin, &message.run_id)?;
     server.auth.check_work_conn(message)?;
     Ok(session)
 }
@@ -72,11 +73,11 @@ async fn refuse_work_stream(server: &Arc<Server>, mut conn: MessageStream, error
 /// Connects a visitor to the proxy it asks for, or tells it why not.
 pub(crate) async fn serve_visitor(
     server: Arc<Server>,
-    link: Arc<Link>,
+    origin: Origin,
     mut conn: MessageStream,
     message: NewVisitorConn,
 ) {
-    let (admission, half_close) = match admit_visitor(&server, &link, &message) {
+    let (admission, half_close) = match admit_visitor(&server, &origin, &message) {
         Ok(admitted) => admitted,
         Err(error) => {
             warn!("register visitor conn error: {error}");
@@ -91,7 +92,7 @@ pub(crate) async fn serve_visitor(
             return;
         }
     };
-    link.admit();
+    origin.link.admit();
     let response = NewVisitorConnResp {
         proxy_name: message.proxy_name,
         ..NewVisitorConnResp::default()
@@ -101,7 +102,7 @@ pub(crate) async fn serve_visitor(
         debug!("the visitor left: {error}");
         return;
     }
-    let carrier = &link.carrier;
+    let carrier = &origin.link.carrier;
     let addrs = UserAddrs {
         src: Some(carrier.peer_addr()),
         dst: carrier.local_addr(),
@@ -111,24 +112,24 @@ pub(crate) async fn serve_visitor(
 
 fn admit_visitor(
     server: &Arc<Server>,
-    link: &Arc<Link>,
+    origin: &Origin,
     message: &NewVisitorConn,
 ) -> Result<(Admission, HalfClose), VisitError> {
     // Clients before 0.50 have visitors that do not say whose they are.
     if message.run_id.is_empty() {
         return Ok((server.visitors.admit(message, "")?, HalfClose::EndBoth));
     }
-    let session = session_on(server, link, &message.run_id)?;
+    let session = session_on(server, origin, &message.run_id)?;
     session.touch();
     let admission = server.visitors.admit(message, &session.login.user)?;
     Ok((admission, session.half_close()))
 }
 
-/// The running session with that run id, if a stream on `link` may belong to it: where streams
-/// share a carrier, knowing the run id is not enough.
+/// The running session with that run id, if a stream from there may belong to it: where streams
+/// share a carrier, or are held, knowing the run id is not enough.
 fn session_on(
     server: &Arc<Server>,
-    link: &Arc<Link>,
+    origin: &Origin,
     run_id: &str,
 ) -> Result<Arc<Session>, NoSession> {
     let short = || Short(run_id).to_string();
@@ -136,8 +137,15 @@ fn session_on(
         .registry
         .running(run_id)
         .ok_or_else(|| NoSession::Unknown(short()))?;
-    let is_shared = link.carrier.is_multiplexed() || session.link.carrier.is_multiplexed();
-    if is_shared && !Arc::ptr_eq(link, &session.link) {
+    let is_its_own = match &origin.held {
+        Some(held) => session.held().is_some_and(|own| Arc::ptr_eq(own, held)),
+        None => {
+            let (link, own) = (&origin.link, &session.link);
+            let is_shared = link.carrier.is_multiplexed() || own.carrier.is_multiplexed();
+            !is_shared || Arc::ptr_eq(link, own)
+        }
+    };
+    if !is_its_own {
         return Err(NoSession::OtherCarrier(short()));
     }
     Ok(session)

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use frp_core::conn::{ConnError, MessageReader, MessageWriter};
 use frp_core::proto::Message;
+use frp_core::proto::hold::session_frame::GoodbyeReason;
 use frp_core::proto::msg::{
     CloseProxy, NatHoleResp, NewProxy, NewProxyResp, Ping, Pong, ReqWorkConn,
 };
@@ -18,6 +19,7 @@ use frp_core::task;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use crate::conflict::Waiting;
 use crate::proxy::{self, MAX_PROXIES_PER_CLIENT, MAX_WEIGHT_PER_CLIENT, Proxy, ProxyError};
 use crate::server::Server;
 use crate::session::{EndCause, Session};
@@ -40,6 +42,7 @@ pub(crate) async fn run(
         server: Arc::clone(&server),
         session: Arc::clone(&session),
         proxies: HashMap::new(),
+        waiting: Waiting::default(),
         outgoing,
         last_ping: Instant::now(),
     };
@@ -49,14 +52,28 @@ pub(crate) async fn run(
         proxies, outgoing, ..
     } = control;
     session.work_streams.close();
-    for proxy in proxies.into_values() {
-        proxy.close().await;
-    }
+    let leaving = async {
+        if let Some(held) = session.held() {
+            held.close(goodbye_reason(&session)).await;
+        }
+    };
+    let closing = async {
+        for proxy in proxies.into_values() {
+            proxy.close().await;
+        }
+    };
+    tokio::join!(leaving, closing);
     drop(outgoing);
     writing.abort();
     match session.end_cause() {
         None | Some(EndCause::Closed) => {}
-        Some(cause @ (EndCause::Replaced { .. } | EndCause::Lost(_))) => info!("{cause}"),
+        Some(
+            cause @ (EndCause::Replaced { .. }
+            | EndCause::Lost(_)
+            | EndCause::TakenOver
+            | EndCause::Silent
+            | EndCause::GraceExpired),
+        ) => info!("{cause}"),
         Some(cause @ EndCause::Shutdown) => debug!("{cause}"),
         Some(cause) => warn!("{cause}"),
     }
@@ -93,6 +110,12 @@ impl Drop for Place {
         // Does nothing when another cause was given already.
         self.session.end(EndCause::Closed);
         self.session.work_streams.close();
+        if let Some(held) = self.session.held() {
+            // Nothing but in a panic, and in a login that was not completed.
+            held.end(goodbye_reason(&self.session));
+            self.server.held.remove(held);
+            self.session.link.part_from(held);
+        }
         self.server.registry.remove(&self.session);
         self.server.clients.depart(self.session.id);
         self.session.link.leave();
@@ -105,6 +128,7 @@ struct Control {
     server: Arc<Server>,
     session: Arc<Session>,
     proxies: HashMap<String, Proxy>,
+    waiting: Waiting,
     outgoing: mpsc::Sender<Message>,
     last_ping: Instant,
 }
@@ -119,7 +143,19 @@ impl Control {
             let message = tokio::select! {
                 () = session.ended() => return,
                 message = reader.read() => message,
+                messages = self.waiting.next(&session) => {
+                    for message in messages {
+                        let outcome = self.start_proxy(&message);
+                        let response = self.proxy_response(&message, outcome);
+                        self.send(response.into()).await;
+                    }
+                    continue;
+                }
                 _ = ticks.tick(), if heartbeat_timeout.is_some() => {
+                    if session.held().is_some_and(|held| held.is_holding()) {
+                        // The grace time says how long it may be away.
+                        self.last_ping = Instant::now();
+                    }
                     if heartbeat_timeout.is_some_and(|limit| self.last_ping.elapsed() > limit) {
                         session.end(EndCause::HeartbeatTimeout);
                     }
@@ -128,7 +164,7 @@ impl Control {
             };
             let message = match message {
                 Ok(message) => message,
-                Err(error) => return session.end(cause_of(&error)),
+                Err(error) => return session.end(cause_of(&session, &error)),
             };
             session.touch();
             self.handle(message).await;
@@ -137,10 +173,13 @@ impl Control {
 
     async fn handle(&mut self, message: Message) {
         match message {
-            Message::NewProxy(message) => {
-                let response = self.new_proxy(&message);
-                self.send(response.into()).await;
-            }
+            Message::NewProxy(message) => match self.start_proxy(&message) {
+                Err(error) if self.wait_for_holder(&message, &error) => {}
+                outcome => {
+                    let response = self.proxy_response(&message, outcome);
+                    self.send(response.into()).await;
+                }
+            },
             Message::CloseProxy(message) => self.close_proxy(&message).await,
             Message::Ping(message) => {
                 let pong = self.ping(&message);
@@ -160,7 +199,24 @@ impl Control {
         }
     }
 
-    fn new_proxy(&mut self, message: &NewProxy) -> NewProxyResp {
+    /// Whether the proxy waits for what another session has.
+    fn wait_for_holder(&mut self, message: &NewProxy, error: &ProxyError) -> bool {
+        let is_waiting = self
+            .waiting
+            .wait_for_holder(&self.server, &self.session, message, error);
+        if is_waiting {
+            let name = printable(&message.proxy_name);
+            debug!("new proxy [{name}] waits for a sign of life of who has its place: {error}");
+        }
+        is_waiting
+    }
+
+    /// Keeps what has been started, and says what came of it.
+    fn proxy_response(
+        &mut self,
+        message: &NewProxy,
+        outcome: Result<Proxy, ProxyError>,
+    ) -> NewProxyResp {
         let (name, kind) = (
             printable(&message.proxy_name),
             printable(&message.proxy_type),
@@ -169,7 +225,7 @@ impl Control {
             proxy_name: message.proxy_name.clone(),
             ..NewProxyResp::default()
         };
-        match self.start_proxy(message) {
+        match outcome {
             Ok(proxy) => {
                 response.remote_addr.clone_from(&proxy.remote_addr);
                 self.proxies.insert(message.proxy_name.clone(), proxy);
@@ -197,6 +253,7 @@ impl Control {
     }
 
     async fn close_proxy(&mut self, message: &CloseProxy) {
+        self.waiting.forget(&message.proxy_name, &self.session);
         if let Some(proxy) = self.proxies.remove(&message.proxy_name) {
             proxy.close().await;
         }
@@ -264,11 +321,24 @@ async fn write_messages(
         }
     };
     if let Err(error) = result {
-        session.end(cause_of(&error));
+        session.end(cause_of(&session, &error));
     }
 }
 
-fn cause_of(error: &ConnError) -> EndCause {
+/// What the client is told of the end.
+fn goodbye_reason(session: &Session) -> GoodbyeReason {
+    match session.end_cause() {
+        Some(EndCause::Replaced { .. } | EndCause::TakenOver) => GoodbyeReason::TAKEN_OVER,
+        Some(EndCause::Nonsense(_)) => GoodbyeReason::PROTOCOL,
+        _ => GoodbyeReason::STOPPED,
+    }
+}
+
+fn cause_of(session: &Session, error: &ConnError) -> EndCause {
+    // A held stream breaks when its session is over, and at no other time.
+    if let Some(cause) = session.held().and_then(|held| held.end_cause()) {
+        return cause;
+    }
     match error {
         ConnError::Closed => EndCause::Closed,
         ConnError::Decode(error) => {

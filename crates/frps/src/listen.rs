@@ -1,20 +1,24 @@
 //! What the listeners for clients are told: TLS, multiplexing, bounds.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::ServerConfig;
 use frp_core::state::StateDir;
-use frp_core::transports::Transport;
 use frp_core::transports::half_open::HalfOpenLimits;
-use frp_core::transports::kcp::{Fast, KcpListenConfig};
+use frp_core::transports::kcp::{Fast, KcpListenConfig, KcpTransport};
 use frp_core::transports::mux::MuxConfig;
 use frp_core::transports::quic::QuicListenConfig;
 use frp_core::transports::tcp::TcpListenConfig;
 use frp_core::transports::tls::{
     Fingerprint, PemPair, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
 };
+use frp_core::transports::{Listener, Transport, TransportKind, udp_port};
 use tracing::{info, warn};
+
+use crate::net;
 
 use crate::server::{StartError, Timing};
 
@@ -61,18 +65,78 @@ fn mux(config: &ServerConfig) -> Option<MuxConfig> {
     })
 }
 
-/// The transport for frp's quicBindPort. There is always TLS, so `tls.force` says nothing here.
+/// The transport for frp's quicBindPort.
 pub(crate) fn quic(config: &ServerConfig, tls: ServerTls, timing: Timing) -> Arc<dyn Transport> {
     let quic = &config.transport.quic;
-    let listen = QuicListenConfig {
+    let listen = quic_config(config, tls, timing);
+    quic.backend
+        .listener(listen, quic.congestion, max_rate(config))
+}
+
+/// The settings for QUIC. There is always TLS, so `tls.force` says nothing here. On the UDP side of
+/// bindPort it is always quinn that runs by them: s2n-quic has its socket for itself.
+fn quic_config(config: &ServerConfig, tls: ServerTls, timing: Timing) -> QuicListenConfig {
+    let quic = &config.transport.quic;
+    QuicListenConfig {
         keepalive_interval: quic.keepalive_period.unwrap_or(Duration::ZERO),
         idle_timeout: quic.max_idle_timeout,
         max_incoming_streams: quic.max_incoming_streams,
         login_timeout: timing.login_timeout,
+        congestion: quic.congestion.build(max_rate(config)),
         ..QuicListenConfig::new(tls, QUIC_ALPN)
-    };
-    quic.backend
-        .listener(listen, quic.congestion, max_rate(config))
+    }
+}
+
+/// Binds what is over UDP: the ports that frp has for KCP and QUIC, and the UDP side of
+/// `bind_port`. Each with its address as the configuration has it.
+pub(crate) async fn over_udp(
+    config: &ServerConfig,
+    tls: &ServerTls,
+    timing: Timing,
+    bind_port: SocketAddr,
+) -> Result<Vec<(TransportKind, String, Box<dyn Listener>)>, StartError> {
+    let mut listeners = Vec::new();
+    let address_of = |port| net::join_host_port(&config.bind_addr, port);
+    if config.transport.auto.enable {
+        let address = address_of(bind_port.port());
+        let quic = quic_config(config, tls.clone(), timing);
+        let kcp = kcp(config, tls.clone(), timing);
+        let both = udp_port::bind(bind_port, quic, kcp).map_err(|error| StartError::ListenUdp {
+            address: address.clone(),
+            source: error.source,
+        })?;
+        listeners.push((TransportKind::Quic, address.clone(), both.quic));
+        listeners.push((TransportKind::Kcp, address, both.kcp));
+    }
+    // Usual in frp's files: there the UDP side of bindPort is one's own to give.
+    let is_open = |port: u16| config.transport.auto.enable && port == bind_port.port();
+    if let Some(port) = config.kcp_bind_port.map(NonZeroU16::get)
+        && !is_open(port)
+    {
+        let transport = KcpTransport::listener(kcp(config, tls.clone(), timing));
+        let address = address_of(port);
+        match transport.bind(SocketAddr::new(bind_port.ip(), port)).await {
+            Ok(listener) => listeners.push((TransportKind::Kcp, address, listener)),
+            Err(error) => {
+                let source = error.source;
+                return Err(StartError::ListenKcp { address, source });
+            }
+        }
+    }
+    if let Some(port) = config.quic_bind_port.map(NonZeroU16::get)
+        && !is_open(port)
+    {
+        let transport = quic(config, tls.clone(), timing);
+        let address = address_of(port);
+        match transport.bind(SocketAddr::new(bind_port.ip(), port)).await {
+            Ok(listener) => listeners.push((TransportKind::Quic, address, listener)),
+            Err(error) => {
+                let source = error.source;
+                return Err(StartError::ListenQuic { address, source });
+            }
+        }
+    }
+    Ok(listeners)
 }
 
 /// What clients can pin: the fingerprint of the certificate that a server with `config` presents.

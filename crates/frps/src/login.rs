@@ -6,7 +6,6 @@ use std::time::Duration;
 use frp_core::conn::{ConnError, MessageStream};
 use frp_core::proto::WireVersion;
 use frp_core::proto::cfb;
-use frp_core::proto::extension::{EndpointOffer, Extension, HoldfastWelcome, VERSION};
 use frp_core::proto::hello::{self, ControlKeys, Negotiated};
 use frp_core::proto::ids::{self, Short};
 use frp_core::proto::msg::{Login, LoginResp};
@@ -14,7 +13,7 @@ use frp_core::proto::v2::FrameType;
 use frp_core::transform::TransformStream;
 use frp_core::transform::aead::{Aead, Side};
 use frp_core::transform::cfb::Cfb;
-use frp_core::transports::{Class, TransportKind};
+use frp_core::transports::Class;
 use tokio::io::AsyncWriteExt;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
@@ -23,9 +22,11 @@ use crate::cli::FRP_VERSION;
 use crate::clients::{Arrival, ClientIdTaken};
 use crate::control::{self, Place};
 use crate::displacement::{HeldOff, Stamp};
+use crate::held;
+use crate::link::Link;
 use crate::registry::Closed;
 use crate::server::{Server, reject};
-use crate::session::{Beginning, EndCause, Link, Session};
+use crate::session::{Beginning, EndCause, Session};
 use crate::text::printable;
 
 /// Answers a v2 client's hello. The keys that come out of it encrypt the control stream after the
@@ -124,7 +125,7 @@ async fn start(
         let response = LoginResp {
             version: FRP_VERSION.to_owned(),
             run_id: session.run_id.clone(),
-            holdfast: welcome(&server, &session),
+            holdfast: held::welcome(&server, &session),
             ..LoginResp::default()
         };
         match conn.write_within(&response.into(), WRITE_TIMEOUT).await {
@@ -144,6 +145,10 @@ async fn start(
     if !answering.instrument(span.clone()).await {
         return;
     }
+    let conn = match session.held() {
+        Some(held) => conn.map(|io| held.begin(&session.link, io)),
+        None => conn,
+    };
     let conn = match keys {
         Some(keys) => {
             conn.map(|io| Box::new(TransformStream::new(io, Aead::new(keys, Side::Server))))
@@ -191,10 +196,17 @@ async fn log_in(
         privilege_key: &login.privilege_key,
     };
     let instance = login.holdfast.get().map(|hello| &hello.instance);
-    server
-        .registry
-        .may_displace(&run_id, stamp, instance)
-        .await?;
+    match held::take_over(server, link, &login) {
+        Some(before) => {
+            info!("takes over from the client's process before");
+            before.end(EndCause::TakenOver);
+            before.finished().await;
+        }
+        None => {
+            let registry = &server.registry;
+            registry.may_displace(&run_id, stamp, instance).await?;
+        }
+    }
 
     let has_own_id = !login.client_id.is_empty();
     let session = Session::new(Beginning {
@@ -234,33 +246,6 @@ async fn log_in(
         ip: Some(link.carrier.peer_addr().ip().to_canonical()),
     })?;
     Ok(place)
-}
-
-/// What a Holdfast client is told of this server. A plain frpc is told nothing.
-fn welcome(server: &Server, session: &Session) -> Extension<HoldfastWelcome> {
-    let Some(hello) = session.login.holdfast.get() else {
-        return Extension::Absent;
-    };
-    let kind = session.link.carrier.kind();
-    Extension::from(HoldfastWelcome {
-        version: hello.version.min(VERSION),
-        session_id: rand::random(),
-        server_random: rand::random(),
-        endpoints: vec![EndpointOffer {
-            transport: kind.to_string(),
-            port: match (
-                kind,
-                server.config.kcp_bind_port,
-                server.config.quic_bind_port,
-            ) {
-                (TransportKind::Kcp, Some(port), _) | (TransportKind::Quic, _, Some(port)) => {
-                    port.get()
-                }
-                _ => server.port(),
-            },
-        }],
-        ..HoldfastWelcome::default()
-    })
 }
 
 fn new_run_id() -> String {

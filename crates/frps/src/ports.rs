@@ -123,6 +123,14 @@ impl PortManager {
             .ok_or(PortError::NoneAvailable)
     }
 
+    /// The name of the proxy that has the port.
+    pub(crate) fn name_at(&self, port: u16) -> Option<String> {
+        let state = self.state.lock();
+        let has_it = |r: &Reservation| r.port == port && r.released.is_none();
+        let found = state.reserved.iter().find(|(_, r)| has_it(r));
+        found.map(|(name, _)| name.clone())
+    }
+
     fn release(&self, name: &str, port: u16) {
         let mut state = self.state.lock();
         state.used.remove(port);
@@ -210,6 +218,13 @@ pub(crate) enum PortError {
     /// None of the ports that were tried could be bound.
     #[error("no available port")]
     NoneAvailable,
+}
+
+impl PortError {
+    /// Whether the port would be had if that other proxy closed.
+    pub(crate) fn is_taken(self) -> bool {
+        self == Self::AlreadyUsed
+    }
 }
 
 /// A set of port numbers, as bits.

@@ -90,7 +90,7 @@ pub(crate) fn start(
     {
         return Err(ProxyError::TooManyPorts);
     }
-    let info = ProxyInfo::new(message, kind.name());
+    let info = ProxyInfo::new(message, kind.name(), session);
     let listing = server.catalog.claim(info)?;
     let stop = CancellationToken::new();
     let started = match kind {
@@ -308,11 +308,8 @@ impl Publication {
         let message: Message = addrs.start_message(&self.name).into();
         let mut broken = None;
         for _ in 0..=self.session.pool_count {
-            let mut stream = self
-                .session
-                .work_streams
-                .take(self.user_conn_timeout)
-                .await?;
+            let timeout = self.user_conn_timeout;
+            let mut stream = self.session.take_work_stream(timeout).await?;
             match stream.write_within(&message, START_TIMEOUT).await {
                 Ok(()) => return Ok(stream),
                 Err(error) => {
@@ -350,6 +347,7 @@ impl WorkError {
         match self {
             Self::Take(TakeError::Timeout) => "timeout",
             Self::Take(TakeError::Closed) => "session ended",
+            Self::Take(TakeError::Away) => "client away",
             Self::Take(TakeError::TooManyWaiting) => "too many waiting",
             Self::Start(_) => "work stream broken",
         }

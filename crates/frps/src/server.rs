@@ -5,6 +5,8 @@
 //! into its session's pool, a visitor is connected to a proxy. Everything else is closed without a
 //! word, as frp does.
 
+mod start_error;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io;
@@ -12,18 +14,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use frp_core::config::{ServerConfig, TokenError, resolve_token};
+use frp_core::config::{ServerConfig, resolve_token};
 use frp_core::conn::{ConnError, Frame, MessageStream};
+use frp_core::hold::join::{self, First};
 use frp_core::proto::Message;
+use frp_core::proto::extension::EndpointOffer;
 use frp_core::proto::hello::ControlKeys;
 use frp_core::session::CarrierStream;
 use frp_core::state::StateDir;
 use frp_core::task;
-use frp_core::transports::kcp::KcpTransport;
 use frp_core::transports::tcp::TcpTransport;
-use frp_core::transports::tls::TlsError;
-use frp_core::transports::{BoxStream, Incoming, Listener, Transport};
-use frp_core::web::{self, ListenError};
+use frp_core::transports::{BoxStream, Carrier, Incoming, Listener, Transport, TransportKind};
+use frp_core::web;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -33,13 +35,16 @@ use tracing::{debug, info, trace, warn};
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clients::Clients;
-use crate::net::{self, bind_error_text};
+use crate::held::{self, HeldSessions};
+use crate::link::{Link, Origin};
+use crate::net;
 use crate::ports::PortManager;
 use crate::proxy::Visitors;
 use crate::registry::Registry;
-use crate::session::Link;
 use crate::stats::Stats;
 use crate::{admin, conns, listen, login};
+
+pub use start_error::StartError;
 
 /// Everything that the tasks of one server share.
 #[derive(Debug)]
@@ -52,11 +57,14 @@ pub struct Server {
     pub(crate) tcp_ports: Arc<PortManager>,
     pub(crate) udp_ports: Arc<PortManager>,
     pub(crate) registry: Registry,
+    pub(crate) held: HeldSessions,
     pub(crate) clients: Clients,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) visitors: Arc<Visitors>,
     pub(crate) stats: Stats,
     local_addr: SocketAddr,
+    /// What clients are told of the listeners.
+    endpoints: Mutex<Vec<EndpointOffer>>,
     timing: Timing,
     links: Mutex<Links>,
     stop: CancellationToken,
@@ -94,34 +102,9 @@ impl Server {
                 address: address.clone(),
                 source: error.source,
             })?;
-        let kcp = match config.kcp_bind_port {
-            Some(port) => {
-                let transport = KcpTransport::listener(listen::kcp(&config, tls.clone(), timing));
-                let address = net::join_host_port(&config.bind_addr, port.get());
-                match transport.bind(SocketAddr::new(ip, port.get())).await {
-                    Ok(listener) => Some((address, listener)),
-                    Err(error) => {
-                        let source = error.source;
-                        return Err(StartError::ListenKcp { address, source });
-                    }
-                }
-            }
-            None => None,
-        };
-        let quic = match config.quic_bind_port {
-            Some(port) => {
-                let transport = listen::quic(&config, tls, timing);
-                let address = net::join_host_port(&config.bind_addr, port.get());
-                match transport.bind(SocketAddr::new(ip, port.get())).await {
-                    Ok(listener) => Some((address, listener)),
-                    Err(error) => {
-                        let source = error.source;
-                        return Err(StartError::ListenQuic { address, source });
-                    }
-                }
-            }
-            None => None,
-        };
+        // The system has chosen the port if the file says 0.
+        let port = listener.local_addr().port();
+        let over_udp = listen::over_udp(&config, &tls, timing, SocketAddr::new(ip, port)).await?;
         let web = config.web_server.clone();
         let web_listener = if web.port > 0 {
             Some(web::listen(&web).await?)
@@ -130,14 +113,22 @@ impl Server {
         };
         let mut handle = Self::start_on(config, listener, timing)?;
         info!("frps tcp listen on {address}");
-        if let Some((address, listener)) = kcp {
-            handle.serve_clients(listener);
-            info!("frps kcp listen on udp {address}");
+        for kind in [
+            TransportKind::Tcp,
+            TransportKind::Websocket,
+            TransportKind::Wss,
+        ] {
+            handle.server.offer(kind, port);
         }
-        if let Some((address, listener)) = quic {
+        for (kind, address, listener) in over_udp {
+            match kind {
+                TransportKind::Kcp => info!("frps kcp listen on udp {address}"),
+                kind => info!("frps {kind} listen on {address}"),
+            }
+            handle.server.offer(kind, listener.local_addr().port());
             handle.serve_clients(listener);
-            info!("frps quic listen on {address}");
         }
+        info!("clients can come by {}", handle.server.offers());
         if let Some(listener) = web_listener {
             handle.serve_web(listener);
             info!("dashboard listen on {}", web::address(&web));
@@ -171,11 +162,13 @@ impl Server {
             tcp_ports: PortManager::new(allowed),
             udp_ports: PortManager::new(allowed),
             registry: Registry::default(),
+            held: HeldSessions::default(),
             clients: Clients::default(),
             catalog: Arc::default(),
             visitors: Arc::default(),
             stats: Stats::default(),
             local_addr: listener.local_addr(),
+            endpoints: Mutex::default(),
             timing,
             links: Mutex::default(),
             stop: CancellationToken::new(),
@@ -193,6 +186,29 @@ impl Server {
     /// The main listener's port.
     pub(crate) fn port(&self) -> u16 {
         self.local_addr.port()
+    }
+
+    /// Where else a client can reach the server, and where it has: by every transport that is open.
+    pub(crate) fn endpoints(&self, carrier: &dyn Carrier) -> Vec<EndpointOffer> {
+        let mut endpoints = self.endpoints.lock().clone();
+        if endpoints.is_empty() {
+            let port = carrier.local_addr().map_or(self.port(), |addr| addr.port());
+            endpoints.push(offer(carrier.kind(), port));
+        }
+        endpoints
+    }
+
+    fn offer(&self, kind: TransportKind, port: u16) {
+        self.endpoints.lock().push(offer(kind, port));
+    }
+
+    /// The transports that are open, for the log.
+    fn offers(&self) -> String {
+        let endpoints = self.endpoints.lock();
+        let texts = endpoints
+            .iter()
+            .map(|e| format!("{} ({})", e.transport, e.port));
+        texts.collect::<Vec<_>>().join(", ")
     }
 
     /// What a client is told of `error`: the error, or only `summary` when
@@ -263,10 +279,13 @@ impl Server {
             };
             let (server, link) = (Arc::clone(&self), Arc::clone(&link));
             task::spawn("stream", async move {
-                let first = server.read_first(&link, stream, deadline).await;
+                let Some((origin, stream)) = server.sort(link, stream, deadline).await else {
+                    return;
+                };
+                let first = server.read_first(&origin.link, stream, deadline).await;
                 drop(place);
                 if let Some((conn, keys, message)) = first {
-                    server.dispatch(link, conn, keys, message).await;
+                    server.dispatch(origin, conn, keys, message).await;
                 }
             });
         }
@@ -278,6 +297,38 @@ impl Server {
             trace!("{} did not log in in time", link.carrier.peer_addr());
             reject("login timeout");
             link.carrier.close();
+        }
+    }
+
+    /// Tells streams of frp's from what goes on between Holdfasts. `Some` when a message of frp's
+    /// is to follow.
+    async fn sort(
+        self: &Arc<Self>,
+        link: Arc<Link>,
+        stream: BoxStream,
+        deadline: Instant,
+    ) -> Option<(Origin, BoxStream)> {
+        let sorted = tokio::time::timeout_at(deadline.into(), join::sort(stream)).await;
+        let sorted = sorted.map_err(|_| ConnError::Timeout(self.timing.login_timeout));
+        match sorted.and_then(|sorted| sorted.map_err(first_byte_error)) {
+            Ok(First::Frp(stream)) => Some((Origin { link, held: None }, stream)),
+            Ok(First::Route(stream)) => {
+                let (stream, held) = held::serve_route(&link, stream, deadline).await?;
+                let held = Some(held);
+                Some((Origin { link, held }, stream))
+            }
+            Ok(First::Join(stream)) => {
+                held::answer_join(self, &link, stream, deadline).await;
+                None
+            }
+            Ok(First::Padding(stream)) => {
+                held::answer_padding(&link, stream);
+                None
+            }
+            Err(error) => {
+                self.note_no_message(&link, error);
+                None
+            }
         }
     }
 
@@ -300,6 +351,11 @@ impl Server {
             Ok(Err(error)) => error,
             Err(_) => ConnError::Timeout(self.timing.login_timeout),
         };
+        self.note_no_message(link, error);
+        None
+    }
+
+    fn note_no_message(&self, link: &Link, error: ConnError) {
         let peer = link.carrier.peer_addr();
         match error {
             // Port checks and frp's own readiness test do this.
@@ -309,7 +365,6 @@ impl Server {
                 reject(first_message_cause(&error));
             }
         }
-        None
     }
 
     async fn read_first_message(
@@ -330,21 +385,24 @@ impl Server {
 
     async fn dispatch(
         self: Arc<Self>,
-        link: Arc<Link>,
+        origin: Origin,
         conn: MessageStream,
         keys: Option<ControlKeys>,
         message: Message,
     ) {
         match message {
-            Message::Login(login) => login::serve(self, link, conn, *login, keys).await,
+            // A login is what held streams come of.
+            Message::Login(login) if origin.held.is_none() => {
+                login::serve(self, origin.link, conn, *login, keys).await;
+            }
             Message::NewWorkConn(message) => {
-                conns::take_in_work_stream(&self, &link, conn, &message).await;
+                conns::take_in_work_stream(&self, &origin, conn, &message).await;
             }
             Message::NewVisitorConn(message) => {
-                conns::serve_visitor(self, link, conn, message).await;
+                conns::serve_visitor(self, origin, conn, message).await;
             }
             other => {
-                let peer = link.carrier.peer_addr();
+                let peer = origin.link.carrier.peer_addr();
                 debug!("closed a stream of {peer}: it began with {}", other.name());
                 reject("first message type");
             }
@@ -459,6 +517,21 @@ pub(crate) fn reject(cause: &'static str) {
     metrics::counter!("holdfast_rejected_total", "cause" => cause).increment(1);
 }
 
+fn offer(kind: TransportKind, port: u16) -> EndpointOffer {
+    EndpointOffer {
+        transport: kind.to_string(),
+        port,
+    }
+}
+
+/// What the end of a stream before its first byte is called.
+fn first_byte_error(error: io::Error) -> ConnError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => ConnError::Closed,
+        _ => ConnError::Io(error),
+    }
+}
+
 fn first_message_cause(error: &ConnError) -> &'static str {
     match error {
         ConnError::Closed => "first message closed",
@@ -469,56 +542,6 @@ fn first_message_cause(error: &ConnError) -> &'static str {
         ConnError::Unexpected(..) => "first message type",
         ConnError::UnknownStart => "first bytes",
     }
-}
-
-/// Why a server does not start. The texts are frp's where frp has one.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The port is taken, or not allowed.
-    #[error(
-        "create server listener error, listen tcp {address}: {}",
-        bind_error_text(source)
-    )]
-    Listen {
-        /// As the configuration has it.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The port for KCP is taken, or not allowed.
-    #[error(
-        "listen on kcp udp address {address} error: listen udp {address}: {}",
-        bind_error_text(source)
-    )]
-    ListenKcp {
-        /// As the configuration has it.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The port for QUIC is taken, or not allowed.
-    #[error(
-        "listen on quic udp address {address} error: listen udp {address}: {}",
-        bind_error_text(source)
-    )]
-    ListenQuic {
-        /// As the configuration has it.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An address in the configuration is none.
-    #[error("cannot resolve {0}: {1}")]
-    Address(String, io::Error),
-    /// The API's port is taken, or not allowed.
-    #[error(transparent)]
-    Web(#[from] ListenError),
-    /// A certificate file cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The token's source gives none.
-    #[error(transparent)]
-    Token(#[from] TokenError),
 }
 
 /// Streams of one carrier that have not yet said what they are for. Each has a deadline; beyond

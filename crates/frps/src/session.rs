@@ -5,11 +5,12 @@
 //! is *finished* when everything it had (proxies, ports, idle work streams) has been given back.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use frp_core::conn::MessageStream;
+use frp_core::hold::CarrierId;
 use frp_core::proto::WireVersion;
 use frp_core::proto::ids::Short;
 use frp_core::proto::msg::Login;
@@ -19,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::displacement::Stamp;
-use crate::work_pool::WorkPool;
+use crate::held::Held;
+use crate::link::Link;
+use crate::work_pool::{TakeError, WorkPool};
 
 /// One client's session.
 pub(crate) struct Session {
@@ -35,12 +38,15 @@ pub(crate) struct Session {
     pub(crate) span: Span,
     /// The version of the control stream, which payload messages have as well.
     pub(crate) wire: WireVersion,
-    /// Where the control stream runs, and with multiplexing every other stream of the client.
+    /// Where the login came from. Without held streams it is where the control stream runs, and
+    /// with multiplexing every other stream of the client.
     pub(crate) link: Arc<Link>,
     /// How many work streams the client keeps open ahead.
     pub(crate) pool_count: usize,
     /// These work streams, and the users that wait for one.
     pub(crate) work_streams: WorkPool<MessageStream>,
+    /// What its streams are held by, if they are. Set before the login is answered.
+    held: OnceLock<Arc<Held>>,
     life: Life,
     is_running: AtomicBool,
     end_cause: OnceLock<EndCause>,
@@ -72,6 +78,7 @@ impl Session {
             link,
             pool_count,
             work_streams: WorkPool::new(pool_count),
+            held: OnceLock::new(),
             life: Life::new(),
             is_running: AtomicBool::new(false),
             end_cause: OnceLock::new(),
@@ -117,6 +124,45 @@ impl Session {
         self.finished.cancelled().await;
     }
 
+    /// Its streams are held from the login's answer on.
+    pub(crate) fn hold(&self, held: Arc<Held>) {
+        // A session logs in once; a second call could only repeat the first.
+        let _ = self.held.set(held);
+    }
+
+    /// What its streams are held by, if they are.
+    pub(crate) fn held(&self) -> Option<&Arc<Held>> {
+        self.held.get()
+    }
+
+    /// The carrier in use: that of the login where streams are not held. `None` while there is
+    /// none.
+    pub(crate) fn carrier_in_use(&self) -> Option<Arc<dyn Carrier>> {
+        match self.held() {
+            None => Some(Arc::clone(&self.link.carrier)),
+            Some(held) => held.carrier_in_use().map(|(_, carrier)| carrier),
+        }
+    }
+
+    /// Hands out a work stream. A user who comes while the client is away waits for its return:
+    /// both take `timeout` together.
+    pub(crate) async fn take_work_stream(
+        &self,
+        timeout: Duration,
+    ) -> Result<MessageStream, TakeError> {
+        let began = Instant::now();
+        if let Some(held) = self.held()
+            && held.is_holding()
+        {
+            let _place = self.work_streams.queue_up()?;
+            tokio::time::timeout(timeout, held.reachable())
+                .await
+                .map_err(|_| TakeError::Away)?;
+        }
+        let left = timeout.saturating_sub(began.elapsed());
+        self.work_streams.take(left).await
+    }
+
     /// Notes a sign of life of the client.
     pub(crate) fn touch(&self) {
         self.life.touch();
@@ -149,11 +195,13 @@ impl Session {
     /// The question is a `ReqWorkConn`, which any frpc answers within a round trip; a work stream
     /// too many does no harm.
     pub(crate) async fn proves_alive(&self) -> bool {
-        let (n_signs, n_bytes) = (self.life.n_signs(), self.n_bytes_received());
+        let (n_signs, heard) = (self.life.n_signs(), self.heard());
         self.work_streams.request(1);
         let deadline = Instant::now() + PROOF_TIMEOUT;
         while Instant::now() < deadline {
-            if self.life.n_signs() != n_signs || self.n_bytes_received() != n_bytes {
+            let now = self.heard();
+            // A carrier that has gone is no sign; another one in its place is.
+            if self.life.n_signs() != n_signs || (now.is_some() && now != heard) {
                 return true;
             }
             tokio::select! {
@@ -164,8 +212,13 @@ impl Session {
         false
     }
 
-    fn n_bytes_received(&self) -> u64 {
-        self.link.carrier.path_stats().bytes_received
+    /// The carrier in use, and how many bytes have come over it.
+    fn heard(&self) -> Option<(CarrierId, u64)> {
+        let (id, carrier) = match self.held() {
+            None => (self.link.id, Arc::clone(&self.link.carrier)),
+            Some(held) => held.carrier_in_use()?,
+        };
+        Some((id, carrier.path_stats().bytes_received))
     }
 }
 
@@ -219,57 +272,21 @@ pub(crate) enum EndCause {
         /// The newer session's number.
         id: u64,
     },
+    /// Another process of the same client has logged in, and has proven that it is that client.
+    #[error("taken over by the client's next process")]
+    TakenOver,
+    /// What the client has is wanted by another login of its user, and it gave no sign of life.
+    #[error("the client is silent, and another one of its user wants its proxies")]
+    Silent,
+    /// No carrier came within the grace time.
+    #[error("the client did not come back within the grace time")]
+    GraceExpired,
     /// The login could not be completed.
     #[error("login not completed")]
     LoginFailed,
     /// The server stops.
     #[error("the server stops")]
     Shutdown,
-}
-
-/// A carrier that a client has opened, and what has been established about it.
-#[derive(Debug)]
-pub(crate) struct Link {
-    /// The carrier.
-    pub(crate) carrier: Arc<dyn Carrier>,
-    is_admitted: AtomicBool,
-    n_sessions: AtomicUsize,
-}
-
-impl Link {
-    /// A carrier of which nothing is known.
-    pub(crate) fn new(carrier: Arc<dyn Carrier>) -> Arc<Self> {
-        Arc::new(Self {
-            carrier,
-            is_admitted: AtomicBool::new(false),
-            n_sessions: AtomicUsize::new(0),
-        })
-    }
-
-    /// The peer has proven itself: the bounds for strangers no longer hold.
-    pub(crate) fn admit(&self) {
-        if !self.is_admitted.swap(true, Ordering::AcqRel) {
-            self.carrier.admit();
-        }
-    }
-
-    /// Whether the peer has proven itself.
-    pub(crate) fn is_admitted(&self) -> bool {
-        self.is_admitted.load(Ordering::Acquire)
-    }
-
-    /// A session begins on this carrier.
-    pub(crate) fn join(&self) {
-        self.n_sessions.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// A session on this carrier has ended. After the last one the carrier takes no new streams,
-    /// and closes when the streams that users are on have ended.
-    pub(crate) fn leave(&self) {
-        if self.n_sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.carrier.drain();
-        }
-    }
 }
 
 /// Signs of life of a client.

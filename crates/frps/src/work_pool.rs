@@ -115,7 +115,8 @@ impl<T> WorkPool<T> {
         }
     }
 
-    fn queue_up(&self) -> Result<Place<'_>, TakeError> {
+    /// Takes a place among the users that wait.
+    pub(crate) fn queue_up(&self) -> Result<Place<'_>, TakeError> {
         let n_before = self.n_waiting.fetch_add(1, Ordering::Relaxed);
         let place = Place(&self.n_waiting);
         if n_before >= MAX_WAITING_USERS {
@@ -127,7 +128,8 @@ impl<T> WorkPool<T> {
 }
 
 /// A user's place among those that wait.
-struct Place<'a>(&'a AtomicUsize);
+#[derive(Debug)]
+pub(crate) struct Place<'a>(&'a AtomicUsize);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
@@ -155,6 +157,9 @@ pub(crate) enum TakeError {
     /// The session has ended. The text is frp's.
     #[error("control is already closed")]
     Closed,
+    /// The client has lost every connection to the server, and none came back in time.
+    #[error("the client is away, and has not come back in time")]
+    Away,
     /// More users wait already than a session may have.
     #[error("{MAX_WAITING_USERS} users wait for a work connection already")]
     TooManyWaiting,
@@ -163,7 +168,8 @@ pub(crate) enum TakeError {
 /// Streams taken in beyond `pool_count`, as in frp: replies to requests that crossed.
 const SPARE_CAPACITY: usize = 10;
 
-/// Users of one session that may wait for a work stream at a time. Each holds a socket, so the
+/// Users of one session that may wait for a work stream, or for a client that is away, at a time.
+/// Each holds a socket, so the
 /// number bounds what an unresponsive client can cost.
 pub(crate) const MAX_WAITING_USERS: usize = 1024;
 

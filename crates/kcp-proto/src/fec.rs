@@ -34,8 +34,10 @@ const MAX_SHARD_LEN: usize = 1500 - SHARD_OFFSET;
 /// The shortest shard: a size and one segment without data.
 const MIN_SHARD_LEN: usize = SIZE_LEN + Header::LEN;
 
-const TYPE_DATA: u16 = 0xf1;
-const TYPE_PARITY: u16 = 0xf2;
+/// What a data packet has for a type.
+pub const TYPE_DATA: u16 = 0xf1;
+/// What a parity packet has for a type.
+pub const TYPE_PARITY: u16 = 0xf2;
 
 /// How many packets of each kind a group has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) is_admitted: bool,
     /// The peer is of our own kind.
     pub(super) is_holdfast: bool,
+    /// The peer's life is looked after from above.
+    pub(super) is_watched: bool,
     pub(super) figures: Figures,
     /// The endpoint knows that there is something to do.
     is_called: bool,
@@ -118,6 +120,9 @@ pub(super) struct Figures {
     pub(super) rtt: Option<Duration>,
     pub(super) n_sent: u64,
     pub(super) n_lost: u64,
+    pub(super) acked_bytes: u64,
+    pub(super) in_flight: u64,
+    pub(super) n_refused: u64,
 }
 
 impl Shared {
@@ -189,10 +194,17 @@ impl Path for Shared {
         stats.rtt = figures.rtt.or(stats.rtt);
         stats.packets_sent = Some(figures.n_sent);
         stats.packets_lost = Some(figures.n_lost);
+        stats.acked_bytes = Some(figures.acked_bytes);
+        stats.in_flight = Some(figures.in_flight);
+        stats.n_refused = figures.n_refused;
     }
 
     fn handle_holdfast_peer(&self) {
         self.with(|state| state.is_holdfast = true);
+    }
+
+    fn handle_watched(&self) {
+        self.with(|state| state.is_watched = true);
     }
 }
 

@@ -41,6 +41,15 @@ impl KcpListener {
             addr,
             source,
         })?;
+        Ok(Self::on(socket, local_addr, config))
+    }
+
+    /// Begins to accept on a socket that is bound.
+    pub(super) fn on(
+        socket: UdpSocket,
+        local_addr: SocketAddr,
+        config: Arc<KcpListenConfig>,
+    ) -> Self {
         let (door, newcomers) = mpsc::channel(MAX_NEWCOMERS);
         let endpoint = Endpoint::listening(
             socket,
@@ -70,12 +79,12 @@ impl KcpListener {
             ready,
         });
         let accepting = tokio::spawn(accept_all(newcomers, opener));
-        Ok(Self {
+        Self {
             local_addr,
             incoming: tokio::sync::Mutex::new(incoming),
             accepting: accepting.abort_handle(),
             calls,
-        })
+        }
     }
 }
 

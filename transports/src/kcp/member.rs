@@ -27,6 +27,7 @@ pub(super) struct Member {
     credit: Option<Credit>,
     policy: Policy,
     is_holdfast: bool,
+    is_watched: bool,
     heard_at: Instant,
     asked_at: Option<Instant>,
     /// From when on nobody has used the session any more.
@@ -103,6 +104,7 @@ impl Member {
             credit: None,
             policy,
             is_holdfast: false,
+            is_watched: false,
             heard_at: now,
             asked_at: None,
             left_at: None,
@@ -163,7 +165,7 @@ impl Member {
             unsent,
             ..
         } = self;
-        let (is_left, is_admitted, is_holdfast) = shared.serve(|state| {
+        let (is_left, is_admitted, is_holdfast, is_watched) = shared.serve(|state| {
             state.figures = figures;
             if state.ending == Some(End::Reset) {
                 state.outbound.clear();
@@ -196,7 +198,12 @@ impl Member {
                 session.is_settled()
             });
             is_settled = state.is_settled;
-            (state.is_left, state.is_admitted, state.is_holdfast)
+            (
+                state.is_left,
+                state.is_admitted,
+                state.is_holdfast,
+                state.is_watched,
+            )
         });
         if !unsent.is_empty() {
             // There is more than may wait here: let what can leave make room.
@@ -212,6 +219,7 @@ impl Member {
         {
             fast.apply(&mut self.session, now);
         }
+        self.is_watched = is_watched;
         if is_left {
             self.left_at.get_or_insert(now);
         }
@@ -272,9 +280,13 @@ impl Member {
 
     /// When the next turn is due, if nothing happens before.
     pub(super) fn next_turn(&self, now: Instant) -> Instant {
-        let life = self.asked_at.map_or(self.heard_at + self.patience(), |at| {
+        let asking = self.asked_at.map_or(self.heard_at + self.patience(), |at| {
             (at + self.ask_interval()).min(self.heard_at + self.policy.silence)
         });
+        let life = match self.is_watched() {
+            true => self.heard_at + self.silence_max(),
+            false => asking,
+        };
         let linger = self.over_at();
         // Nobody can be answered yet: only the peer can change that.
         let is_mute = self.credit.is_some() && self.session.n_waiting() == 0;
@@ -291,15 +303,29 @@ impl Member {
         });
     }
 
+    /// Whether others look after the peer's life. A session that its user has left is looked after
+    /// by nobody.
+    fn is_watched(&self) -> bool {
+        self.is_watched && self.left_at.is_none()
+    }
+
+    fn silence_max(&self) -> Duration {
+        match self.is_watched() {
+            true => self.policy.silence.max(WATCHED_SILENCE),
+            false => self.policy.silence,
+        }
+    }
+
     fn check_silence(&mut self, now: Instant) -> Fate {
         let silent_for = now.saturating_duration_since(self.heard_at);
-        if silent_for >= self.policy.silence {
+        if silent_for >= self.silence_max() {
             self.break_off(Break::Silent);
             return Fate::Over;
         }
         let is_due = self
             .asked_at
             .is_none_or(|at| now >= at + self.ask_interval());
+        let is_due = is_due && !self.is_watched();
         if silent_for >= self.patience() && is_due {
             self.asked_at = Some(now);
             self.session.ask_window();
@@ -326,10 +352,17 @@ impl Member {
     fn figures(&self) -> Figures {
         let stats = self.session.stats();
         let n_resent = stats.n_resent_overtaken + stats.n_resent_timed_out;
+        let mss = self.session.config().mss() as u64;
+        let in_flight = u64::from(self.session.n_in_flight());
+        // Segments are full but for the last of each write.
+        let n_acked = stats.n_segments_sent.saturating_sub(in_flight);
         Figures {
             rtt: self.session.srtt(),
             n_sent: stats.n_segments_sent + n_resent,
             n_lost: n_resent.saturating_sub(stats.n_spurious),
+            acked_bytes: n_acked * mss,
+            in_flight: in_flight * mss,
+            n_refused: self.n_refusals.into(),
         }
     }
 }
@@ -369,6 +402,10 @@ const N_LAST_RTOS: u32 = 3;
 /// How long a Holdfast may be silent before it is asked. Both answers and questions are short: about
 /// a megabyte a day.
 const HOLDFAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a peer that others look after may be silent: the quietest probes are five minutes
+/// apart. Beyond it nobody looks after it any more.
+const WATCHED_SILENCE: Duration = Duration::from_secs(660);
 
 /// How often a silent peer is asked for a sign of life before it is given up.
 const N_QUESTIONS: u32 = 10;

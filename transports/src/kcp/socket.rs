@@ -2,18 +2,23 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::udp::{RecvMeta, Transmit};
 use rustix::net::sockopt;
 use socket2::Socket;
 use tokio::io::Interest;
 
+use crate::udp::UdpIo;
+use crate::udp_port::Queue;
+
 /// A bound UDP socket.
 #[derive(Debug)]
 pub(super) struct UdpSocket {
-    io: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    io: Arc<UdpIo>,
+    /// What QUIC reads for us, on a socket for both.
+    beside: Option<Arc<Queue>>,
     /// Where what arrives is put. Not there while nothing does.
     buffer: Vec<u8>,
     n_buffers: usize,
@@ -32,27 +37,38 @@ pub(super) struct Batch {
 impl UdpSocket {
     /// Takes a socket over. `n_buffers` receive buffers of [`BUFFER_LEN`] are used at once.
     pub(super) fn new(socket: Socket, n_buffers: usize) -> io::Result<Self> {
-        let io = tokio::net::UdpSocket::from_std(socket.into())?;
-        let state = UdpSocketState::new((&io).into())?;
-        let is_v6 = io.local_addr()?.is_ipv6();
+        let io = UdpIo::new(socket)?;
+        let is_v6 = io.socket.local_addr()?.is_ipv6();
         // That was for finding out how long packets may be. KCP's length is fixed, so that one too
         // long for the path is to be sent in pieces, as frp's is. It can only fail on hosts where
         // nothing of this was changed either.
-        let _ = sockopt::set_ip_mtu_discover(&io, sockopt::Ipv4PathMtuDiscovery::WANT);
+        let _ = sockopt::set_ip_mtu_discover(&io.socket, sockopt::Ipv4PathMtuDiscovery::WANT);
         if is_v6 {
-            let _ = sockopt::set_ipv6_mtu_discover(&io, sockopt::Ipv6PathMtuDiscovery::WANT);
+            let _ = sockopt::set_ipv6_mtu_discover(&io.socket, sockopt::Ipv6PathMtuDiscovery::WANT);
         }
         Ok(Self {
-            io,
-            state,
+            io: Arc::new(io),
+            beside: None,
             buffer: Vec::new(),
             n_buffers,
             has_received: false,
         })
     }
 
+    /// The part that KCP has in a socket for QUIC too. Its packets are short enough for nearly
+    /// every path, and where they are not, QUIC's are.
+    pub(super) fn beside_quic(io: Arc<UdpIo>, queue: Arc<Queue>) -> Self {
+        Self {
+            io,
+            beside: Some(queue),
+            buffer: Vec::new(),
+            n_buffers: MAX_BUFFERS,
+            has_received: false,
+        }
+    }
+
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.io.socket.local_addr()
     }
 
     /// Sends a batch, which must not be empty. A packet that cannot be sent is as good as lost on
@@ -66,8 +82,9 @@ impl UdpSocket {
             segment_size: (!is_single).then_some(batch.datagram_len),
             src_ip: batch.local_ip,
         };
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), &transmit)
+        let UdpIo { socket, state } = &*self.io;
+        let sent = socket.try_io(Interest::WRITABLE, || {
+            state.try_send(socket.into(), &transmit)
         });
         match sent.as_ref().map_err(io::Error::kind) {
             Err(io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => sent,
@@ -81,12 +98,13 @@ impl UdpSocket {
 
     /// Waits until there may be room for sending.
     pub(super) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_send_ready(cx)
+        self.io.socket.poll_send_ready(cx)
     }
 
     /// How many datagrams of `len` bytes [`try_send`](Self::try_send) takes at once.
     pub(super) fn max_batch(&self, len: usize) -> usize {
-        self.state
+        self.io
+            .state
             .max_gso_segments()
             .min(MAX_BATCH_LEN / len)
             .max(1)
@@ -99,8 +117,19 @@ impl UdpSocket {
         cx: &mut Context<'_>,
         mut on_datagram: impl FnMut(&[u8], SocketAddr, Option<IpAddr>),
     ) -> Poll<io::Result<()>> {
+        if let Some(queue) = &self.beside
+            && let Some(arrivals) = ready!(queue.poll_take(cx, self.n_buffers))
+        {
+            for arrival in arrivals {
+                for datagram in arrival.bytes.chunks(arrival.datagram_len) {
+                    on_datagram(datagram, arrival.peer, arrival.local_ip);
+                }
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let UdpIo { socket, state } = &*self.io;
         loop {
-            ready!(self.io.poll_recv_ready(cx))?;
+            ready!(socket.poll_recv_ready(cx))?;
             self.buffer.resize(self.n_buffers * BUFFER_LEN, 0);
             let mut metas = [RecvMeta::default(); MAX_BUFFERS];
             let metas = &mut metas[..self.n_buffers];
@@ -109,8 +138,8 @@ impl UdpSocket {
                 let mut slices: [IoSliceMut<'_>; MAX_BUFFERS] =
                     std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
                 let slices = &mut slices[..self.n_buffers];
-                self.io.try_io(Interest::READABLE, || {
-                    self.state.recv((&self.io).into(), slices, metas)
+                socket.try_io(Interest::READABLE, || {
+                    state.recv(socket.into(), slices, metas)
                 })
             };
             let n_received = match received {
@@ -134,6 +163,14 @@ impl UdpSocket {
     pub(super) fn rest(&mut self) {
         if !std::mem::take(&mut self.has_received) {
             self.buffer = Vec::new();
+        }
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.beside {
+            queue.leave_to_quic();
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::ended::Ended;
 use crate::{CarrierError, Stream};
 
+use super::extras::{Datagrams, Extras, Keys};
 use super::pipe::{Break, Pipe};
 
 /// Streams of a client that has not been admitted, as on the real transports.
@@ -42,6 +43,8 @@ impl Side {
 pub(super) struct Link {
     inner: Mutex<Inner>,
     ends: [End; 2],
+    pub(super) keys: Option<Keys>,
+    pub(super) extras: Extras,
 }
 
 #[derive(Debug, Default)]
@@ -60,13 +63,17 @@ pub(super) struct End {
     changed: Notify,
     pub(super) bytes_sent: AtomicU64,
     pub(super) bytes_received: AtomicU64,
+    /// Datagrams that have come for it.
+    pub(super) datagrams: Datagrams,
 }
 
 impl Link {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(extras: Extras) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
             ends: [End::default(), End::default()],
+            keys: extras.has_keys.then(Keys::new),
+            extras,
         })
     }
 

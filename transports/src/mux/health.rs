@@ -13,6 +13,9 @@ const RTT_AGE_MAX: Duration = Duration::from_secs(2);
 /// Pings closer together than this would be traffic, not care.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
+/// Between pings that nobody needs.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The pings of a carrier, both ways.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -28,6 +31,8 @@ pub(super) struct Health {
     measured_at: Option<Instant>,
     rtt: Option<Duration>,
     replies: VecDeque<u32>,
+    /// Others look after the peer's life: pings only measure.
+    is_watched: bool,
 }
 
 impl Health {
@@ -44,7 +49,15 @@ impl Health {
             measured_at: None,
             rtt: None,
             replies: VecDeque::new(),
+            is_watched: false,
         }
+    }
+
+    /// Others look after the peer's life from here on.
+    pub(super) fn stop_asking(&mut self, now: Instant) {
+        self.is_watched = true;
+        self.interval = NEVER;
+        self.next_ping_at = now + NEVER;
     }
 
     /// Bytes came, whatever they are: the peer lives.
@@ -131,7 +144,7 @@ impl Health {
     }
 
     fn verdict_at(&self) -> Option<Instant> {
-        let asked_at = self.unanswered_since?;
+        let asked_at = self.unanswered_since.filter(|_| !self.is_watched)?;
         Some(asked_at.max(self.last_heard) + self.timeout)
     }
 }
@@ -199,6 +212,28 @@ mod tests {
         health.handle_pong(id, start + Duration::from_millis(80));
         assert_eq!(health.rtt(), Some(Duration::from_millis(80)));
         assert_eq!(health.poll_timeout(false), start + INTERVAL);
+    }
+
+    #[test]
+    fn a_watched_peer_is_asked_only_for_the_round_trip_and_never_given_up() {
+        let start = Instant::now();
+        let mut health = Health::new(INTERVAL, TIMEOUT, start);
+        assert_eq!(health.poll_ping(start), Some(0));
+        health.stop_asking(start);
+        let later = start + Duration::from_secs(24 * 3600);
+        health.handle_timeout(later);
+        assert_eq!(health.poll_ping(later), None);
+        assert!(!health.is_silent(later) && health.poll_timeout(false) > later);
+
+        health.handle_pong(0, later);
+        let much_later = later + RTT_AGE_MAX;
+        health.want_fresh_rtt(much_later);
+        assert_eq!(
+            health.poll_ping(much_later),
+            Some(1),
+            "a window is adjusted"
+        );
+        assert_eq!(health.poll_ping(much_later + INTERVAL), None);
     }
 
     #[test]

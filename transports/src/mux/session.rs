@@ -191,6 +191,11 @@ impl Session {
         }
     }
 
+    /// Others look after the peer's life from here on.
+    pub(super) fn stop_asking(&mut self, now: Instant) {
+        self.health.stop_asking(now);
+    }
+
     /// When [`Self::handle_timeout`] wants to be called next. `is_blocked`: the byte stream takes
     /// nothing at the moment.
     pub(super) fn poll_timeout(&self, is_blocked: bool) -> Instant {

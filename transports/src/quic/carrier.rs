@@ -40,6 +40,7 @@ pub(super) struct Start {
     pub(super) connection: Connection,
     pub(super) delivery: Arc<Delivery>,
     pub(super) windows: Windows,
+    pub(super) keepalive_interval: std::time::Duration,
     pub(super) idle_timeout: std::time::Duration,
     pub(super) max_streams: VarInt,
     pub(super) bound: SocketAddr,
@@ -71,6 +72,7 @@ impl QuicCarrier {
             start.idle_timeout,
             admission,
         ));
+        tokio::spawn(Arc::clone(&shared).keep_alive(start.keepalive_interval));
         tokio::spawn(Arc::clone(&shared).watch());
         tokio::spawn(Arc::clone(&shared).nudge_at_start());
         Self {
@@ -161,7 +163,8 @@ impl Carrier for QuicCarrier {
     }
 
     fn path_stats(&self) -> PathStats {
-        let path = self.shared.connection.stats().path;
+        let stats = self.shared.connection.stats();
+        let path = &stats.path;
         PathStats {
             rtt: Some(path.rtt),
             bytes_sent: self.shared.bytes_sent(),
@@ -169,6 +172,10 @@ impl Carrier for QuicCarrier {
             n_streams: self.shared.n_streams(),
             packets_sent: Some(path.sent_packets),
             packets_lost: Some(path.lost_packets),
+            acked_bytes: Some(self.shared.acked_bytes()),
+            in_flight: Some(self.shared.in_flight()),
+            n_heard: n_heard(&stats),
+            n_refused: (self.endpoint.as_ref()).map_or(0, |own| own.refusals.n()),
         }
     }
 
@@ -203,6 +210,10 @@ impl Carrier for QuicCarrier {
 
     fn close(&self) {
         self.shared.close(CLOSE_TIMEOUT);
+    }
+
+    fn handle_watched(&self) {
+        self.shared.stop_asking();
     }
 
     fn closed(&self) -> BoxFuture<'_, CarrierError> {
@@ -274,7 +285,7 @@ async fn heed_refusals(shared: Arc<Shared>, refusals: Arc<Refusals>) {
 }
 
 /// Frames received, in packets whose sender was proven.
-fn n_heard(stats: &ConnectionStats) -> u64 {
+pub(super) fn n_heard(stats: &ConnectionStats) -> u64 {
     let frames = &stats.frame_rx;
-    frames.acks + frames.stream + frames.ping + frames.datagram
+    frames.acks + frames.stream + frames.ping + frames.datagram + frames.max_data
 }

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use quinn::Connection;
@@ -20,6 +20,8 @@ use super::congestion::Congestion;
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     is_complete: AtomicBool,
+    acked_bytes: AtomicU64,
+    in_flight: AtomicU64,
     changed: Notify,
 }
 
@@ -44,6 +46,16 @@ impl Delivery {
             }
             changed.await;
         }
+    }
+
+    /// Bytes that the peer has acknowledged, headers included.
+    pub(super) fn acked_bytes(&self) -> u64 {
+        self.acked_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent of which nothing is known yet.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     fn note(&self, is_complete: bool) {
@@ -75,6 +87,7 @@ struct Reporter {
 
 impl Controller for Reporter {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.delivery.in_flight.fetch_add(bytes, Ordering::Relaxed);
         self.controller.on_sent(now, bytes, last_packet_number);
     }
 
@@ -86,6 +99,8 @@ impl Controller for Reporter {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        let acked = &self.delivery.acked_bytes;
+        acked.fetch_add(bytes, Ordering::Relaxed);
         self.controller.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -96,6 +111,7 @@ impl Controller for Reporter {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        self.delivery.in_flight.store(in_flight, Ordering::Relaxed);
         self.delivery.note(in_flight == 0 && app_limited);
         self.controller
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);

@@ -151,7 +151,6 @@ async fn attempt(
 ) -> Result<Arc<dyn Carrier>, Failure> {
     let max_streams = varint(config.max_incoming_streams);
     let settings = Settings {
-        keepalive_interval: config.keepalive_interval,
         idle_timeout: config.idle_timeout,
         max_streams,
         windows: config.windows,
@@ -174,6 +173,7 @@ async fn attempt(
         connection,
         delivery,
         windows: config.windows,
+        keepalive_interval: config.keepalive_interval,
         idle_timeout: config.idle_timeout,
         max_streams,
         bound: own.endpoint.local_addr()?,

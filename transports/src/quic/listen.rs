@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, ServerConfig};
-use quinn_proto::HashedConnectionIdGenerator;
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator, InvalidCid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -20,6 +21,9 @@ use super::socket::UdpSocket;
 use super::{QuicListenConfig, is_tls_failure};
 use crate::half_open::{Entry, HalfOpen};
 use crate::log_limit::LogLimit;
+use crate::udp::UdpIo;
+use crate::udp_port::Queue;
+use crate::udp_port::sort::may_begin_id;
 use crate::{BindError, BoxFuture, Incoming, Listener, ListenerClosed, TransportKind};
 
 /// A bound address, and the task that accepts on it.
@@ -38,6 +42,34 @@ impl QuicListener {
             addr,
             source,
         };
+        let socket = UdpSocket::listen(addr).map_err(failed)?;
+        let endpoint_config = endpoint_config(config.tls.reset_secret());
+        Self::on(socket, addr, config, endpoint_config)
+    }
+
+    /// Begins to accept on a socket that KCP uses too.
+    pub(super) fn beside_kcp(
+        io: Arc<UdpIo>,
+        queue: Arc<Queue>,
+        addr: SocketAddr,
+        config: Arc<QuicListenConfig>,
+    ) -> Result<Self, BindError> {
+        let socket = UdpSocket::beside_kcp(io, queue);
+        let endpoint_config = endpoint_config(config.tls.reset_secret());
+        Self::on(socket, addr, config, endpoint_config)
+    }
+
+    fn on(
+        socket: Arc<UdpSocket>,
+        addr: SocketAddr,
+        config: Arc<QuicListenConfig>,
+        endpoint_config: EndpointConfig,
+    ) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            transport: TransportKind::Quic,
+            addr,
+            source,
+        };
         let tls = QuicServerConfig::try_from(config.tls.for_quic(&config.alpn))
             .map_err(|e| failed(io::Error::other(e)))?;
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
@@ -46,9 +78,8 @@ impl QuicListener {
             .incoming_buffer_size(MAX_BUFFERED)
             .incoming_buffer_size_total(MAX_BUFFERED_IN_ALL);
 
-        let socket = UdpSocket::listen(addr).map_err(failed)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            endpoint_config(config.tls.reset_secret()),
+            endpoint_config,
             Some(server.clone()),
             socket,
             Arc::new(quinn::TokioRuntime),
@@ -109,8 +140,35 @@ fn endpoint_config(secret: [u8; 32]) -> EndpointConfig {
     let id_key = id_key.as_ref().first_chunk().copied().unwrap_or_default();
     let id_key = u64::from_le_bytes(id_key);
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config.cid_generator(move || Box::new(Ids(HashedConnectionIdGenerator::from_key(id_key))));
     config
+}
+
+/// Gives out connection ids by which packets can be told from KCP's, on whichever port.
+struct Ids(HashedConnectionIdGenerator);
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        // Six values of 256 are KCP's, and each try is as good as the first.
+        loop {
+            let id = self.0.generate_cid();
+            if may_begin_id(&id) {
+                return id;
+            }
+        }
+    }
+
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        self.0.validate(id)
+    }
+
+    fn cid_len(&self) -> usize {
+        self.0.cid_len()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        self.0.cid_lifetime()
+    }
 }
 
 /// Accepts until the listener is dropped, which ends the connections that are being opened too.
@@ -186,7 +244,6 @@ impl Opener {
         let deadline = Instant::now() + self.config.login_timeout;
         let peer = canonical(incoming.remote_address());
         let settings = Settings {
-            keepalive_interval: self.config.keepalive_interval,
             idle_timeout: self.config.idle_timeout,
             max_streams: STRANGER_STREAMS.min(varint(self.config.max_incoming_streams)),
             windows: self.config.windows.of_stranger(),
@@ -215,6 +272,7 @@ impl Opener {
             connection,
             delivery,
             windows: self.config.windows,
+            keepalive_interval: self.config.keepalive_interval,
             idle_timeout: self.config.idle_timeout,
             max_streams: varint(self.config.max_incoming_streams),
             bound: self.local_addr,

@@ -51,7 +51,6 @@ impl Windows {
 /// What both ends of a connection have to say about it.
 #[derive(Debug)]
 pub(super) struct Settings<'a> {
-    pub(super) keepalive_interval: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) max_streams: VarInt,
     pub(super) windows: Windows,
@@ -64,12 +63,11 @@ impl Settings<'_> {
         let delivery = Arc::new(Delivery::default());
         let windows = self.windows;
         // Anything longer than quinn can express is as good as never.
-        let idle_timeout = IdleTimeout::try_from(self.idle_timeout).ok();
-        let keepalive = self.keepalive_interval.min(self.idle_timeout / 2);
+        let idle_timeout = IdleTimeout::try_from(self.idle_timeout.max(WATCHED_IDLE_TIMEOUT)).ok();
         let mut config = TransportConfig::default();
         config
             .max_idle_timeout(idle_timeout)
-            .keep_alive_interval((!keepalive.is_zero()).then_some(keepalive))
+            .keep_alive_interval(None)
             .max_concurrent_bidi_streams(self.max_streams)
             .max_concurrent_uni_streams(MAX_UNI_STREAMS)
             .stream_receive_window(varint(windows.stream))
@@ -86,6 +84,11 @@ impl Settings<'_> {
         (config, delivery)
     }
 }
+
+/// How long a peer may be silent by the word of QUIC, which has to be said in the handshake: the
+/// quietest probes between Holdfasts are five minutes apart. Without such probes the carrier itself
+/// keeps to what is configured.
+const WATCHED_IDLE_TIMEOUT: Duration = Duration::from_secs(660);
 
 pub(super) fn varint(n: u64) -> VarInt {
     VarInt::from_u64(n).unwrap_or(VarInt::MAX)

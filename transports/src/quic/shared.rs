@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quinn::{Connection, ConnectionError, SendStream, TransportErrorCode, VarInt};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::carrier;
 use super::delivery::Delivery;
 use super::settings::{MIN_SEND_WINDOW, Windows};
 use crate::CarrierError;
@@ -22,6 +25,9 @@ pub(super) struct Shared {
     delivery: Arc<Delivery>,
     windows: Windows,
     idle_timeout: Duration,
+    /// Others look after the peer's life.
+    is_watched: AtomicBool,
+    watched: Notify,
     is_admitted: AtomicBool,
     admission: Mutex<Option<Box<dyn Admission>>>,
     n_streams: AtomicUsize,
@@ -86,6 +92,8 @@ impl Shared {
             delivery,
             windows,
             idle_timeout,
+            is_watched: AtomicBool::new(false),
+            watched: Notify::new(),
             is_admitted: AtomicBool::new(admission.is_none()),
             admission: Mutex::new(admission),
             n_streams: AtomicUsize::new(0),
@@ -123,6 +131,49 @@ impl Shared {
                 _ = self.connection.closed() => return,
             }
         }
+    }
+
+    /// Asks for a sign of life when there has been none for `interval` (never, if it is zero), and
+    /// gives up a peer that has given none for as long as is configured; until others do that.
+    pub(super) async fn keep_alive(self: Arc<Self>, interval: Duration) {
+        let interval = Some(interval.min(self.idle_timeout / 2)).filter(|it| !it.is_zero());
+        let mut n_heard = 0;
+        let mut heard_at = Instant::now();
+        loop {
+            let gives_up_at = heard_at + self.idle_timeout;
+            let asks_at = interval.map(|interval| Instant::now() + interval);
+            let next = asks_at.map_or(gives_up_at, |at| at.min(gives_up_at));
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = self.watched.notified() => {}
+                _ = self.connection.closed() => return,
+            }
+            if self.is_watched.load(Ordering::Acquire) {
+                return;
+            }
+            let n_now = carrier::n_heard(&self.connection.stats());
+            if n_now != n_heard {
+                (n_heard, heard_at) = (n_now, Instant::now());
+            } else if Instant::now() >= gives_up_at {
+                return self.abandon(CarrierError::Silent(self.idle_timeout));
+            } else {
+                self.nudge();
+            }
+        }
+    }
+
+    /// Others look after the peer's life from here on.
+    pub(super) fn stop_asking(&self) {
+        self.is_watched.store(true, Ordering::Release);
+        self.watched.notify_one();
+    }
+
+    pub(super) fn acked_bytes(&self) -> u64 {
+        self.delivery.acked_bytes()
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.delivery.in_flight()
     }
 
     /// Sends a frame that the peer acknowledges: quinn has no word for a PING, but a window that is

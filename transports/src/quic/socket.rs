@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::sync::Notify;
 
-use crate::udp;
+use crate::udp::{self, UdpIo};
+use crate::udp_port::Queue;
 
 /// How often the peer's host has refused a packet.
 #[derive(Debug, Default)]
@@ -42,6 +43,11 @@ impl Refusals {
         }
     }
 
+    /// How many there have been.
+    pub(super) fn n(&self) -> u64 {
+        self.n.load(Ordering::Acquire)
+    }
+
     fn note(&self) {
         self.n.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
@@ -51,9 +57,10 @@ impl Refusals {
 /// A bound UDP socket, for quinn.
 #[derive(Debug)]
 pub(super) struct UdpSocket {
-    io: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    io: Arc<UdpIo>,
     refusals: Arc<Refusals>,
+    /// Takes what is KCP's, on a socket for both.
+    beside: Option<Arc<Queue>>,
 }
 
 impl UdpSocket {
@@ -71,14 +78,44 @@ impl UdpSocket {
         Self::wrap(udp::connect(peer, local_ip)?, refusals)
     }
 
-    fn wrap(socket: Socket, refusals: Arc<Refusals>) -> io::Result<Arc<Self>> {
-        let io = tokio::net::UdpSocket::from_std(socket.into())?;
-        let state = UdpSocketState::new((&io).into())?;
-        Ok(Arc::new(Self {
+    /// The part that QUIC has in a socket for KCP too: it reads for both.
+    pub(super) fn beside_kcp(io: Arc<UdpIo>, queue: Arc<Queue>) -> Arc<Self> {
+        Arc::new(Self {
             io,
-            state,
+            refusals: Arc::default(),
+            beside: Some(queue),
+        })
+    }
+
+    fn wrap(socket: Socket, refusals: Arc<Refusals>) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            io: Arc::new(UdpIo::new(socket)?),
             refusals,
+            beside: None,
         }))
+    }
+
+    /// Receives once. `Ok(0)` when nothing of it was QUIC's.
+    fn poll_recv_once(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let UdpIo { socket, state } = &*self.io;
+        loop {
+            ready!(socket.poll_recv_ready(cx))?;
+            let received =
+                socket.try_io(Interest::READABLE, || state.recv(socket.into(), bufs, meta));
+            match received {
+                Ok(n) => {
+                    let sort_out = |queue: &Arc<Queue>| queue.sort_out(bufs, meta, n);
+                    return Poll::Ready(Ok(self.beside.as_ref().map_or(n, sort_out)));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => self.note_error(&e),
+            }
+        }
     }
 
     fn note_error(&self, error: &io::Error) {
@@ -101,8 +138,9 @@ impl AsyncUdpSocket for UdpSocket {
     /// A packet that cannot be sent is as good as lost on the way: `Ok`.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         for _ in 0..SEND_ATTEMPTS {
-            let sent = self.io.try_io(Interest::WRITABLE, || {
-                self.state.try_send((&self.io).into(), transmit)
+            let UdpIo { socket, state } = &*self.io;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                state.try_send(socket.into(), transmit)
             });
             match sent {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
@@ -124,33 +162,39 @@ impl AsyncUdpSocket for UdpSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), bufs, meta)
-            });
-            match received {
-                Ok(n) => return Poll::Ready(Ok(n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => self.note_error(&e),
+        for _ in 0..MAX_RECEIVES {
+            let n_received = ready!(self.poll_recv_once(cx, bufs, meta))?;
+            if n_received > 0 {
+                return Poll::Ready(Ok(n_received));
             }
         }
+        // A flood of KCP's does not keep others from their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.io.socket.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.io.state.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        self.io.state.gro_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
+        self.io.state.may_fragment()
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.beside {
+            queue.leave_to_kcp();
+        }
     }
 }
 
@@ -165,7 +209,7 @@ impl UdpPoller for Poller {
         let socket = Arc::clone(&self.socket);
         let writable = self
             .writable
-            .get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+            .get_or_insert_with(|| Box::pin(async move { socket.io.socket.writable().await }));
         let outcome = ready!(writable.as_mut().poll(cx));
         self.writable = None;
         Poll::Ready(outcome)
@@ -177,6 +221,9 @@ impl fmt::Debug for Poller {
         f.debug_struct("Poller").finish_non_exhaustive()
     }
 }
+
+/// System calls that bring only KCP's before others get their turn.
+const MAX_RECEIVES: usize = 8;
 
 /// An error about an earlier packet is reported in place of sending; there is one at a time.
 const SEND_ATTEMPTS: usize = 2;

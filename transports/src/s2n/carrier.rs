@@ -227,6 +227,7 @@ impl Carrier for S2nCarrier {
             n_streams: self.shared.n_streams(),
             packets_sent: Some(observed.packets_sent()),
             packets_lost: Some(observed.packets_lost()),
+            ..PathStats::default()
         }
     }
 

@@ -75,6 +75,8 @@ impl Reached {
 
         let tcp = TcpIo::new(first_hop);
         info.abort = Some(tcp.abort_switch());
+        // What a proxy has acknowledged has not arrived yet.
+        info.path = config.proxy.is_none().then(|| tcp.path());
         let io: Box<dyn Io> = match &config.proxy {
             Some(proxy) => proxy::tunnel(proxy, tcp, server).await?,
             None => Box::new(tcp),

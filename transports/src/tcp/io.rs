@@ -10,22 +10,30 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::info::Io;
+use super::info::TcpPath;
+use crate::info::{Io, Path};
 use crate::socket::abort_on_close;
 
 /// A TCP connection whose closing can be made abrupt.
 #[derive(Debug)]
 pub(super) struct TcpIo {
     socket: TcpStream,
+    path: Arc<TcpPath>,
     is_aborted: Arc<AtomicBool>,
 }
 
 impl TcpIo {
     pub(super) fn new(socket: TcpStream) -> Self {
         Self {
+            path: TcpPath::new(&socket),
             socket,
             is_aborted: Arc::default(),
         }
+    }
+
+    /// Returns what tells of the path.
+    pub(super) fn path(&self) -> Arc<dyn Path> {
+        Arc::clone(&self.path) as Arc<dyn Path>
     }
 
     /// Returns what makes the closing of the socket abrupt, wherever the socket is by then.
@@ -37,6 +45,7 @@ impl TcpIo {
 
 impl Drop for TcpIo {
     fn drop(&mut self) {
+        self.path.forget();
         if self.is_aborted.load(Ordering::Relaxed) {
             abort_on_close(&self.socket);
         }

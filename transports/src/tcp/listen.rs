@@ -123,6 +123,7 @@ impl Opener {
 
         let tcp = TcpIo::new(socket);
         info.abort = Some(tcp.abort_switch());
+        info.path = Some(tcp.path());
         let taking_off = self.layers.take_off(Box::new(tcp), info);
         let outcome = match timeout_at(deadline, taking_off).await {
             Ok(outcome) => outcome,

@@ -22,8 +22,11 @@ use transports::tcp::{TcpDialConfig, TcpListenConfig, TcpTransport};
 use transports::tls::{
     ClientTls, ClientTlsConfig, ServerCertificate, ServerTls, ServerTlsConfig, self_signed,
 };
+use transports::udp_port;
 use transports::websocket::{WebsocketDialConfig, WebsocketTransport};
-use transports::{Carrier, Endpoint, Listener, Transport, TransportKind};
+use transports::{
+    BindError, BoxFuture, Carrier, DialError, Endpoint, Listener, Transport, TransportKind,
+};
 
 use crate::fixed;
 
@@ -47,6 +50,10 @@ pub async fn memory() -> Ends {
 
 pub async fn memory_stranger() -> Ends {
     in_memory(MemoryTransport::new()).await
+}
+
+pub async fn memory_with_extras() -> Ends {
+    in_memory(MemoryTransport::new().with_keys().with_datagrams()).await
 }
 
 pub async fn memory_single() -> Ends {
@@ -273,6 +280,29 @@ pub async fn quic_stranger() -> Ends {
     over_quic(QuicTransport::dialer, QuicTransport::listener).await
 }
 
+/// A listener for both on one port, of which KCP's part has been dropped.
+pub async fn quic_beside_kcp() -> Ends {
+    admitted(over_quic(QuicTransport::dialer, BesideKcp).await)
+}
+
+#[derive(Debug)]
+struct BesideKcp(QuicListenConfig);
+
+impl Transport for BesideKcp {
+    fn kind(&self) -> TransportKind {
+        TransportKind::Quic
+    }
+
+    fn dial<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Result<Arc<dyn Carrier>, DialError>> {
+        unreachable!("it listens")
+    }
+
+    fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, Result<Box<dyn Listener>, BindError>> {
+        let bound = udp_port::bind(addr, self.0.clone(), KcpListenConfig::default());
+        Box::pin(async { Ok(bound?.quic) })
+    }
+}
+
 #[cfg(feature = "s2n")]
 pub use with_s2n::*;
 
@@ -364,7 +394,7 @@ async fn over_quic<D: Transport, L: Transport>(
 }
 
 pub async fn kcp_plain() -> Ends {
-    admitted(over_kcp(None, Some(kcp_mux()), None).await)
+    admitted(over_kcp(None, Some(kcp_mux()), None, false).await)
 }
 
 pub async fn kcp_tls() -> Ends {
@@ -372,17 +402,22 @@ pub async fn kcp_tls() -> Ends {
 }
 
 pub async fn kcp_tls_stranger() -> Ends {
-    over_kcp(Some(tls()), Some(kcp_mux()), None).await
+    over_kcp(Some(tls()), Some(kcp_mux()), None, false).await
 }
 
 pub async fn kcp_tls_single() -> Ends {
-    admitted(over_kcp(Some(tls()), None, None).await)
+    admitted(over_kcp(Some(tls()), None, None, false).await)
+}
+
+/// A listener for both on one port, of which QUIC's part has been dropped.
+pub async fn kcp_beside_quic() -> Ends {
+    admitted(over_kcp(Some(tls()), Some(kcp_mux()), None, true).await)
 }
 
 /// Two ends that know each other for what they are.
 pub async fn kcp_holdfast() -> Ends {
     let fast = fixed::at_rate(50_000_000);
-    let ends = admitted(over_kcp(Some(tls()), Some(kcp_mux()), Some(fast)).await);
+    let ends = admitted(over_kcp(Some(tls()), Some(kcp_mux()), Some(fast), false).await);
     ends.client.handle_holdfast_peer();
     ends.server.handle_holdfast_peer();
     ends
@@ -404,19 +439,23 @@ async fn over_kcp(
     tls: Option<(ClientTls, ServerTls)>,
     mux: Option<MuxConfig>,
     fast: Option<Fast>,
+    is_beside_quic: bool,
 ) -> Ends {
     let (client_tls, server_tls) = tls.unzip();
-    let listener = KcpTransport::listener(KcpListenConfig {
+    let config = KcpListenConfig {
         tls: server_tls,
         mux: mux.clone(),
         silence: KCP_SILENCE,
         fast: fast.clone(),
         ..KcpListenConfig::default()
-    });
-    let listener = listener
-        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .await
-        .unwrap();
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = if is_beside_quic {
+        let quic = QuicListenConfig::new(self::tls().1, b"test");
+        udp_port::bind(any, quic, config).unwrap().kcp
+    } else {
+        KcpTransport::listener(config).bind(any).await.unwrap()
+    };
     let (addr, cut) = cuttable_udp_to(listener.local_addr()).await;
     let dialer = KcpTransport::dialer(KcpDialConfig {
         tls: client_tls,

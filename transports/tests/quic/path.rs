@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transports::quic::{QuicDialConfig, QuicListenConfig};
-use transports::{CarrierError, DialError};
+use transports::{Carrier, CarrierError, DialError};
 
 use transports::tls::self_signed;
 
@@ -113,6 +113,34 @@ async fn an_idle_carrier_is_kept_alive() {
     .await;
     let pair = server.pair(client()).await;
     tokio::time::sleep(idle_timeout * 3).await;
+    pair.works().await;
+}
+
+#[tokio::test]
+async fn a_watched_carrier_asks_for_nothing_and_lives_through_silence() {
+    let idle_timeout = Duration::from_secs(1);
+    let server = Server::start(QuicListenConfig {
+        idle_timeout,
+        ..server()
+    })
+    .await;
+    let client = QuicDialConfig {
+        idle_timeout,
+        ..client()
+    };
+    let pair = server.pair(client).await;
+    pair.works().await;
+    pair.client.handle_watched();
+    pair.server.handle_watched();
+    // What is sent while a connection is young comes to its end.
+    tokio::time::sleep(idle_timeout * 3).await;
+    let n_sent = || {
+        let sent = |carrier: &dyn Carrier| carrier.path_stats().packets_sent;
+        (sent(&*pair.client), sent(&*pair.server))
+    };
+    let before = n_sent();
+    tokio::time::sleep(idle_timeout * 3).await;
+    assert_eq!(n_sent(), before);
     pair.works().await;
 }
 

@@ -135,6 +135,13 @@ impl Pieces {
         Some(taken)
     }
 
+    /// Gives back the places as well, if there is nothing.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() {
+            self.pieces = VecDeque::new();
+        }
+    }
+
     /// What is allocated.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {

@@ -220,6 +220,11 @@ impl ReceiveQueue {
         self.ready.len() + ahead
     }
 
+    /// Gives back memory that only a busy stream needs.
+    pub(super) fn rest(&mut self) {
+        self.ready.rest();
+    }
+
     /// What is allocated.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {

@@ -36,6 +36,8 @@ pub(super) struct SendQueue {
     is_fin_acked: bool,
     /// Up to where a copy went as datagrams.
     copied: u64,
+    /// How many bytes were sent again.
+    resent: u64,
     round: Round,
     rate: Rate,
 }
@@ -55,6 +57,7 @@ impl SendQueue {
             was_fin_sent: false,
             is_fin_acked: false,
             copied: 0,
+            resent: 0,
             round: Round::default(),
             rate: Rate::default(),
         }
@@ -139,6 +142,7 @@ impl SendQueue {
         let n = self.pieces.gather(offset, max.min(end - offset), out);
         if is_again {
             self.resend_at += n;
+            self.resent += n;
         } else {
             self.sent += n;
         }
@@ -202,6 +206,17 @@ impl SendQueue {
         }
     }
 
+    /// How long the path would need for all that is kept, as it went lately; `None` when nothing is
+    /// known of it.
+    pub(super) fn time_for_kept(&self) -> Option<Duration> {
+        (self.rate > Rate::default()).then(|| self.rate.time_for(self.kept()))
+    }
+
+    /// How many bytes were sent again.
+    pub(super) fn resent(&self) -> u64 {
+        self.resent
+    }
+
     /// Whether the end of the stream has been sent on some route.
     pub(super) fn was_fin_sent(&self) -> bool {
         self.was_fin_sent
@@ -231,6 +246,11 @@ impl SendQueue {
     /// Whether the peer has everything, and knows that it is everything.
     pub(super) fn is_complete(&self) -> bool {
         self.is_fin_acked
+    }
+
+    /// Gives back memory that only a busy stream needs.
+    pub(super) fn rest(&mut self) {
+        self.pieces.rest();
     }
 
     /// What is allocated.

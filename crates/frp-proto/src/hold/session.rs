@@ -67,6 +67,8 @@ pub struct Session {
     in_use: Option<CarrierId>,
     /// Server: the highest number seen of a carrier in use. Client: the highest number given.
     highest: Generation,
+    /// With which number the carrier in use, or the last one, came into use.
+    in_use_since: Generation,
     streams: StreamIds,
     state: State,
     event: Option<Event>,
@@ -163,6 +165,7 @@ impl Session {
             carriers: BTreeMap::new(),
             in_use: None,
             highest: Generation::default(),
+            in_use_since: Generation::default(),
             streams: StreamIds::new(config.role),
             state: State::Alive,
             event: None,
@@ -255,7 +258,9 @@ impl Session {
         found: Generation,
     ) -> Result<(), SessionError> {
         self.check_alive()?;
-        let highest = self.highest;
+        // Streams that are attached anew to the carrier in use raise the highest number beyond that
+        // of a carrier that is joining meanwhile.
+        let highest = self.in_use_since;
         let is_old = self.config.role == Role::Server && found <= highest;
         if is_old || self.carriers.values().any(|known| *known == found) {
             return Err(SessionError::OldGeneration { found, highest });
@@ -297,8 +302,8 @@ impl Session {
             return Err(SessionError::NotJoined);
         }
         let highest = self.highest;
-        // The first ATTACH of the switch may have come before.
-        let is_known = found == highest && self.in_use == Some(carrier);
+        // An ATTACH of the switch, or a later one on the same carrier, may have come before.
+        let is_known = found <= highest && self.in_use == Some(carrier);
         if found <= highest && !is_known {
             return Err(SessionError::OldGeneration { found, highest });
         }
@@ -328,6 +333,16 @@ impl Session {
         self.in_use
     }
 
+    /// Whether the carrier has joined, and is not gone.
+    pub fn has_carrier(&self, carrier: CarrierId) -> bool {
+        self.carriers.contains_key(&carrier)
+    }
+
+    /// How many carriers have joined, and are not gone.
+    pub fn n_carriers(&self) -> usize {
+        self.carriers.len()
+    }
+
     /// The number that a peer's next carrier must be above.
     pub fn highest_generation(&self) -> Generation {
         self.highest
@@ -353,6 +368,16 @@ impl Session {
             self.end(EndReason::TakenOver);
         }
         is_successor
+    }
+
+    /// Ends the session, for whatever reason. The first one stays.
+    pub fn end(&mut self, reason: EndReason) {
+        if self.state != State::Over {
+            self.state = State::Over;
+            self.carriers.clear();
+            self.in_use = None;
+            self.event = Some(Event::Over(reason));
+        }
     }
 
     /// Takes a timeout. Too early does no harm.
@@ -381,18 +406,12 @@ impl Session {
     }
 
     fn put_in_use(&mut self, carrier: CarrierId, generation: Generation) {
-        self.highest = generation;
+        self.highest = self.highest.max(generation);
+        if self.in_use != Some(carrier) {
+            self.in_use_since = generation;
+        }
         self.in_use = Some(carrier);
         self.event = Some(Event::InUse(carrier, generation));
-    }
-
-    fn end(&mut self, reason: EndReason) {
-        if self.state != State::Over {
-            self.state = State::Over;
-            self.carriers.clear();
-            self.in_use = None;
-            self.event = Some(Event::Over(reason));
-        }
     }
 
     fn check_alive(&self) -> Result<(), SessionError> {

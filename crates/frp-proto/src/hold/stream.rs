@@ -280,6 +280,12 @@ impl HeldStream {
         }
     }
 
+    /// Gives back memory that only a busy stream needs. For when nothing is due.
+    pub fn rest(&mut self) {
+        self.send.rest();
+        self.receive.rest();
+    }
+
     /// Sets the round-trip time of the carrier in use: the shortest of late, since a full queue
     /// in between is no reason to fill it further.
     pub fn set_rtt(&mut self, rtt: Duration) {
@@ -367,6 +373,11 @@ impl HeldStream {
         self.receive.is_finished()
     }
 
+    /// Whether this side's direction is ended, or the stream reset: nothing more is written.
+    pub fn is_finished(&self) -> bool {
+        self.send.is_finished()
+    }
+
     /// Whether all that was written has been acknowledged, with the end.
     pub fn is_sent_to_end(&self) -> bool {
         self.send.is_complete()
@@ -380,6 +391,22 @@ impl HeldStream {
     /// Bytes kept in both directions.
     pub fn kept(&self) -> u64 {
         self.send.kept() + self.receive.kept()
+    }
+
+    /// Bytes that wait to be sent or acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        self.send.kept()
+    }
+
+    /// How long the path would need for these, as it went lately; `None` when nothing is known of
+    /// it.
+    pub fn time_to_send(&self) -> Option<Duration> {
+        self.send.time_for_kept()
+    }
+
+    /// How many bytes were sent again since the beginning.
+    pub fn resent(&self) -> u64 {
+        self.send.resent()
     }
 
     /// Whether [`write`](Self::write) would take something.

@@ -228,7 +228,7 @@ impl Prober {
             self.last_outbound = now;
             self.notice_life(now);
         }
-        if counters.acked_bytes != before.acked_bytes || counters.queues != before.queues {
+        if counters.user_bytes != before.user_bytes || counters.queues != before.queues {
             self.cadence.handle_traffic(now);
         }
     }
@@ -309,6 +309,11 @@ impl Prober {
         self.answer_at = self.answer_at.filter(|at| *at > now);
         self.second_answer_at = self.second_answer_at.filter(|at| *at > now);
 
+        // As it is before this probe counts as one without an answer.
+        let next_in = match self.role {
+            Role::Asking => self.interval(now),
+            Role::Answering => Duration::ZERO,
+        };
         // The number of the last of 2^32 probes stays: a carrier lives for some days at most.
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
@@ -324,10 +329,7 @@ impl Prober {
             number,
             sent_at: self.clock(now),
             ask,
-            next_in: match self.role {
-                Role::Asking => self.interval(now),
-                Role::Answering => Duration::ZERO,
-            },
+            next_in,
             heard: self.received.heard(now),
             queues: self.transfer.latest().queues,
         })
@@ -355,6 +357,12 @@ impl Prober {
     /// The oldest event that was not taken yet.
     pub fn poll_event(&mut self) -> Option<ProberEvent> {
         self.events.pop_front()
+    }
+
+    /// Whether the carrier is used, or compared: heartbeats go at the fast interval, or faster.
+    #[must_use]
+    pub fn is_fast(&self, now: Instant) -> bool {
+        self.cadence.interval(now) <= self.cadence.fast()
     }
 
     /// What this end knows of the carrier, which both ends know as number `carrier`.

@@ -101,7 +101,9 @@ impl Policy {
     /// The wait before the next round, and what that of the one after it grows from.
     fn next_wait(&mut self, now: Instant, outage: &Outage) -> (Duration, Duration) {
         let config = &self.config;
-        let fast_for = match self.has_session {
+        // A server that has said goodbye is mostly one that is started again.
+        let has_had_session = self.generation > 0;
+        let fast_for = match has_had_session {
             true => config.grace,
             false => config.eager_start,
         };
@@ -327,7 +329,8 @@ impl Policy {
         for carrier in live.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.set_pace(carrier, Pace::Standby);
         }
-        if let Some(best) = self.best_measured(now, in_use) {
+        let is_free = self.manual.is_none();
+        if let Some(best) = self.best_measured(now, in_use).filter(|_| is_free) {
             self.promote(now, best, Cause::BestAtStart, None);
         }
     }

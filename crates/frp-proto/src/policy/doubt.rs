@@ -99,6 +99,9 @@ impl Policy {
                 self.end_outage();
             }
             (Some(_), Some(_)) => self.judge(now),
+            // In use and not in doubt: it has shown life since the burst began, later than the
+            // burst's answers may come. Were it silent, the prober would say so.
+            (Some(in_use), None) if in_use == carrier => {}
             (Some(_), None) if n_answered == 0 => self.standby_is_dead(now, carrier),
             (None, _) if n_answered > 0 => self.alive(now, carrier),
             _ => {}
@@ -208,6 +211,22 @@ impl Policy {
                 }
             }
         }
+    }
+
+    pub(crate) fn session_over(&mut self, now: Instant) {
+        self.has_session = false;
+        self.in_use = None;
+        self.is_switching = false;
+        self.doubt = None;
+        self.measure_until = None;
+        self.end_question(now, true);
+        let live = self.carriers.iter().filter(|(_, entry)| entry.is_live());
+        for carrier in live.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.carriers.remove(&carrier);
+            self.decide(Decision::Rest { carrier });
+        }
+        // An outage that has lasted for the grace time goes on as it is.
+        self.begin_outage(now, None);
     }
 
     fn doubt_in_use(&mut self, now: Instant, direction: Direction, is_moved: bool) {

@@ -104,6 +104,7 @@ impl SimCarrier {
                 ..Queues::default()
             },
             in_flight: if has_bulk { 64_000 } else { 0 },
+            user_bytes: self.acked,
         };
         if let Some([client, _]) = &mut self.ends {
             client.handle_counters(now, counters);

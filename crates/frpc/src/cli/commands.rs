@@ -88,6 +88,14 @@ pub enum Command {
     Status(AdminFlags),
     /// Stop the running frpc
     Stop(AdminFlags),
+    /// Go over to another transport, or let the program decide again
+    Switch {
+        /// quic, kcp, tcp, wss, websocket, or auto
+        transport: String,
+        /// How to ask.
+        #[command(flatten)]
+        flags: AdminFlags,
+    },
     /// NAT hole punching related commands
     Nathole {
         /// What to do.
@@ -330,7 +338,7 @@ pub struct ConnectionFlags {
         allow_hyphen_values = true
     )]
     pub server_port: i64,
-    /// Optional values are [tcp kcp quic websocket wss]
+    /// Optional values are [tcp kcp quic websocket wss auto]
     #[arg(
         short = 'p',
         long,

@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod held;
 mod hostile;
 mod login;
 mod proxies;

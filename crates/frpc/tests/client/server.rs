@@ -17,6 +17,8 @@ use frp_core::transform::cfb::Cfb;
 use frp_core::transports::memory::MemoryTransport;
 use frp_core::transports::{BoxStream, Carrier, Listener, Transport};
 use frpc::client::{Client, ClientError};
+use frpc::links::memory::Memory;
+use frpc::transport::Dialers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -71,8 +73,10 @@ impl Frps {
             ..ClientConfig::default()
         };
         change(&mut config);
-        let transport = Arc::new(self.transport.clone());
-        let client = Client::new(config, TOKEN.into(), transport, [7; 16]);
+        let transport: Arc<dyn Transport> = Arc::new(self.transport.clone());
+        let kinds = config.transport.protocol.pinned();
+        let dialers = Dialers::from_transports(kinds.map(|kind| (kind, transport)));
+        let client = Client::new(config, TOKEN.into(), dialers, Memory::forgetful(), [7; 16]);
         let running = client.clone();
         Running {
             client,

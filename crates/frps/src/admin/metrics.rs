@@ -33,6 +33,7 @@ pub(super) async fn scrape(State(server): State<Arc<Server>>) -> Response {
     write_server(&server, &mut text);
     write_process(&mut text);
     if let Some(handle) = RECORDER.get().and_then(Option::as_ref) {
+        note_held(&server);
         handle.run_upkeep();
         text.push_str(&handle.render());
     }
@@ -44,6 +45,26 @@ pub(super) async fn scrape(State(server): State<Arc<Server>>) -> Response {
         text,
     )
         .into_response()
+}
+
+/// What is held at this moment.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats, and these are far below 2^52"
+)]
+fn note_held(server: &Server) {
+    let held = server.held.list();
+    let (mut n_streams, mut n_bytes, mut n_away) = (0, 0, 0_usize);
+    for held in &held {
+        let stats = held.stats();
+        n_streams += stats.n_streams;
+        n_bytes += stats.kept_bytes;
+        n_away += usize::from(held.is_holding());
+    }
+    metrics::gauge!("holdfast_sessions_held").set(held.len() as f64);
+    metrics::gauge!("holdfast_sessions_away").set(n_away as f64);
+    metrics::gauge!("holdfast_held_streams").set(n_streams as f64);
+    metrics::gauge!("holdfast_held_bytes").set(n_bytes as f64);
 }
 
 /// frp's metrics, in frp's order.

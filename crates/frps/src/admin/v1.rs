@@ -165,7 +165,7 @@ async fn clients(
                     _ => true,
                 }
         })
-        .map(ClientView::from)
+        .map(|client| ClientView::new(&server, client))
         .collect();
     json(&clients)
 }
@@ -175,7 +175,7 @@ async fn client(
     Path(key): Path<String>,
 ) -> Result<Response, ApiError> {
     match server.clients.get(&key) {
-        Some(client) => Ok(json(&ClientView::from(&client))),
+        Some(client) => Ok(json(&ClientView::new(&server, &client))),
         None => Err(ApiError::not_found(format!("client {key} not found"))),
     }
 }

@@ -131,7 +131,7 @@ async fn clients(
                     || is_wanted("runID", &client.short_run_id()))
                 && status.includes(client.online())
         })
-        .map(ClientView::from)
+        .map(|client| ClientView::new(&server, client))
         .filter(|client| {
             contains(
                 &text,
@@ -181,7 +181,7 @@ async fn client(State(server): State<Arc<Server>>, uri: Uri) -> Result<Response,
         proxy_count,
     };
     Ok(success(&Detail {
-        client: ClientView::from(&client),
+        client: ClientView::new(&server, &client),
         status,
     }))
 }

@@ -12,6 +12,8 @@ use crate::clients::ClientInfo;
 use crate::server::Server;
 use crate::stats::ProxyStats;
 
+use super::link::LinkView;
+
 /// `config` of the server, as far as it concerns clients. Ports of features that are not there
 /// are 0.
 #[derive(Serialize)]
@@ -113,10 +115,19 @@ pub(super) struct ClientView {
     #[serde(skip_serializing_if = "Option::is_none")]
     disconnected_at: Option<i64>,
     pub(super) online: bool,
+    /// Ours; absent while the client is offline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holdfast: Option<LinkView>,
 }
 
-impl From<&ClientInfo> for ClientView {
-    fn from(info: &ClientInfo) -> Self {
+impl ClientView {
+    pub(super) fn new(server: &Server, info: &ClientInfo) -> Self {
+        let session = server.registry.running(&info.run_id);
+        let carrier = session
+            .as_ref()
+            .and_then(|session| session.carrier_in_use());
+        // Where it is at the moment, else where it was when it logged in.
+        let ip = carrier.map(|carrier| carrier.peer_addr().ip().to_canonical());
         Self {
             key: info.key.clone(),
             user: info.user.clone(),
@@ -125,11 +136,12 @@ impl From<&ClientInfo> for ClientView {
             version: info.version.clone(),
             wire_protocol: info.wire,
             hostname: info.hostname.clone(),
-            client_ip: info.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            client_ip: ip.or(info.ip).map(|ip| ip.to_string()).unwrap_or_default(),
             first_connected_at: info.first_connected.timestamp(),
             last_connected_at: info.last_connected.timestamp(),
             disconnected_at: info.disconnected.map(|at| at.timestamp()),
             online: info.online(),
+            holdfast: session.map(|session| LinkView::new(&session)),
         }
     }
 }

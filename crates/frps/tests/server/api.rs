@@ -22,7 +22,12 @@ async fn start(configure: impl FnOnce(&mut ServerConfig)) -> (TestServer, Socket
 }
 
 /// Asks and returns status and body.
-async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
+pub(crate) async fn ask(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> (u16, String) {
     let mut conn = TcpStream::connect(addr).await.unwrap();
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
@@ -34,7 +39,7 @@ async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &str) -> (u16,
     (status, body.to_owned())
 }
 
-async fn get(addr: SocketAddr, path: &str) -> serde_json::Value {
+pub(crate) async fn get(addr: SocketAddr, path: &str) -> serde_json::Value {
     let (status, body) = ask(addr, "GET", path, "").await;
     assert_eq!(status, 200, "{path}: {body}");
     serde_json::from_str(&body).unwrap()

@@ -120,7 +120,7 @@ async fn a_carrier_on_which_nobody_logs_in_is_closed_after_its_time() {
     let session = server.dial().await;
     let mut stream = session.open_conn().await.unwrap();
     closed(&mut stream).await;
-    within(session.carrier().closed()).await;
+    within(session.closed()).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod held;
 mod hostile;
 mod logins;
 mod panics;

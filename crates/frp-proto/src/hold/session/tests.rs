@@ -46,6 +46,20 @@ fn an_attach_that_overtakes_its_use_switches_as_well() {
 }
 
 #[test]
+fn streams_attached_anew_to_the_carrier_in_use_do_not_overtake_one_that_joins() {
+    let mut server = session(Role::Server);
+    server.handle_join(A, Generation(1)).unwrap();
+    server.handle_use(A, Generation(2)).unwrap();
+    // The client gives 3 to a carrier, and 4 to a stream that has lost its route.
+    server.handle_attach(A, &attach(2, 4)).unwrap();
+    assert_eq!(server.handle_use(A, Generation(2)), Ok(()), "it is in use");
+    assert_eq!(server.handle_join(B, Generation(3)), Ok(()));
+    assert!(server.handle_use(B, Generation(3)).is_err());
+    assert_eq!(server.handle_use(B, Generation(5)), Ok(()));
+    assert!(server.handle_join(CarrierId(3), Generation(4)).is_err());
+}
+
+#[test]
 fn a_stream_is_opened_once() {
     let mut server = session(Role::Server);
     server.handle_join(A, Generation(1)).unwrap();

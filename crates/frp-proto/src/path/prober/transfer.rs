@@ -16,6 +16,9 @@ pub struct Counters {
     pub queues: Queues,
     /// Bytes sent and not acknowledged.
     pub in_flight: u64,
+    /// Bytes of users' connections, in both directions: what tells a used tunnel from an idle one,
+    /// in which probes are acknowledged all the time.
+    pub user_bytes: u64,
 }
 
 /// Rate and stalls, from counters that are read now and then.

@@ -1,0 +1,7 @@
+//! Carriers that join a session, and what goes on beside its streams.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod joining;
+mod rig;
+mod watching;

@@ -1,0 +1,107 @@
+//! What the rest of the program asks of the driver.
+
+use std::time::{Duration, Instant};
+
+use frp_core::proto::policy::{DialFailure, Transport};
+use frp_core::task;
+use tokio::sync::oneshot;
+
+use super::super::report::state_name;
+use super::super::{Command, LinksStatus, SwitchError};
+use super::{Driver, Paused, link};
+
+impl Driver {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::End { session, done } => match self.is_live(&session) {
+                true => self.say_goodbye(done),
+                false => drop(done.send(())),
+            },
+            Command::Next { wait } => self.go_on(wait),
+            Command::Switch { to, done } => drop(done.send(self.switch(to))),
+            Command::Status { done } => drop(done.send(self.status())),
+        }
+    }
+
+    /// The session ends here, and nothing is done until the next one is asked for.
+    pub(super) fn say_goodbye(&mut self, done: oneshot::Sender<()>) {
+        let Some(live) = self.live.take() else {
+            return;
+        };
+        let links = std::mem::take(&mut self.links);
+        self.save_health();
+        self.pause("the session was ended");
+        task::spawn("goodbye", async move {
+            link::say_goodbye(&live.held, links.into_values().collect()).await;
+            let _ = done.send(());
+        });
+    }
+
+    pub(super) fn pause(&mut self, note: &'static str) {
+        self.login = None;
+        self.moving = None;
+        let mut given_up = Vec::new();
+        for (id, attempt) in std::mem::take(&mut self.attempts) {
+            attempt.close();
+            given_up.push(id);
+        }
+        self.paused = Some(Paused { given_up, note });
+    }
+
+    pub(super) fn go_on(&mut self, wait: Duration) {
+        let Some(paused) = self.paused.take() else {
+            return;
+        };
+        let now = Instant::now();
+        for id in paused.given_up {
+            self.policy
+                .handle_dial_failed(now, id, DialFailure::Timeout);
+        }
+        self.policy.handle_session_over(now);
+        self.policy.handle_server_hint(now, wait);
+    }
+
+    pub(super) fn switch(&mut self, to: Option<Transport>) -> Result<(), SwitchError> {
+        if let Some(paused) = &self.paused {
+            return Err(SwitchError::Nothing(paused.note));
+        }
+        let now = Instant::now();
+        let Some(to) = to else {
+            self.by_hand = None;
+            self.policy.release(now);
+            return Ok(());
+        };
+        let candidates = self.ways.candidates();
+        if !candidates.iter().any(|way| way.transport == to) {
+            let names: Vec<_> = candidates.iter().map(|way| way.transport.name()).collect();
+            return Err(SwitchError::NotACandidate(to, names.join(", ")));
+        }
+        self.by_hand = Some(to);
+        self.policy.switch_to(now, to);
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> LinksStatus {
+        let (state, note) = match &self.paused {
+            Some(paused) => ("plain", paused.note),
+            None => (state_name(self.policy.state()), ""),
+        };
+        let in_use = self.policy.in_use();
+        let carriers = self.links.iter().filter_map(|(id, link)| {
+            let transport = self.policy.transport_of(*id)?;
+            Some(link.status(*id, transport, in_use == Some(*id)))
+        });
+        let stats = self.live.as_ref().map(|live| live.held.stats());
+        let stats = stats.unwrap_or_default();
+        LinksStatus {
+            state: state.to_owned(),
+            note: note.to_owned(),
+            by_hand: self.by_hand.map_or("", Transport::name).to_owned(),
+            carriers: carriers.collect(),
+            held_streams: stats.n_streams,
+            held_bytes: stats.kept_bytes,
+            replayed_bytes: stats.replayed_bytes,
+            events: self.report.events(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! A carrier of the session, with its watch.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use frp_core::hold::join::SessionStream;
+use frp_core::hold::watch::{CarrierWatch, WatchConfig};
+use frp_core::hold::{Generation, HeldSession};
+use frp_core::proto::hold::session::EndReason;
+use frp_core::proto::hold::session_frame::GoodbyeReason;
+use frp_core::proto::path::{Pace, PathReport, ProberConfig, Role, Tally};
+use frp_core::proto::policy::{CarrierId, Transport};
+use frp_core::task;
+use frp_core::transports::{Carrier, TransportKind};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::attempt::hold_id;
+use super::super::network::source_for;
+use super::super::report::{CarrierStatus, carrier_status};
+use super::Event;
+use crate::transport::needs_goodbye;
+
+/// A carrier that has logged in or joined.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) carrier: Arc<dyn Carrier>,
+    /// The number that both ends know it by, once it has joined.
+    pub(super) generation: Option<Generation>,
+    /// The last that its watch told.
+    pub(super) report: PathReport,
+    pub(super) copies: Copies,
+    /// The join of a login's carrier.
+    pub(super) joining: Option<AbortOnDropHandle<()>>,
+    /// The address from which the server is reached, when that was looked at last.
+    source: Option<IpAddr>,
+    pace: Pace,
+    watch: Option<(CarrierWatch, AbortOnDropHandle<()>)>,
+}
+
+impl Link {
+    pub(super) fn new(carrier: Arc<dyn Carrier>) -> Self {
+        Self {
+            source: source_for(carrier.peer_addr()),
+            carrier,
+            generation: None,
+            report: PathReport::default(),
+            copies: Copies::default(),
+            joining: None,
+            pace: Pace::InUse,
+            watch: None,
+        }
+    }
+
+    /// It has joined: what goes on beside its streams begins.
+    pub(super) fn watch(
+        &mut self,
+        held: &Arc<HeldSession>,
+        id: CarrierId,
+        stream: SessionStream,
+        prober: ProberConfig,
+        events: &mpsc::Sender<Event>,
+    ) {
+        let config = WatchConfig {
+            role: Role::Asking,
+            prober,
+            pace: self.pace,
+        };
+        self.joining = None;
+        self.generation = Some(stream.generation);
+        let started = CarrierWatch::start(held, hold_id(id), &self.carrier, stream, config);
+        let (watch, mut told) = started;
+        let events = events.clone();
+        let forward = task::spawn("carrier events", async move {
+            while let Some(event) = told.recv().await {
+                // A driver that has ended is told nothing.
+                let _ = events.send(Event::Watch(id, event)).await;
+            }
+        });
+        self.watch = Some((watch, AbortOnDropHandle::new(forward)));
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Whether it can follow a change of this host's address.
+    pub(super) fn can_rebind(&self) -> bool {
+        self.carrier.kind() == TransportKind::Quic
+    }
+
+    /// Whether this host reaches the server in another way than before.
+    pub(super) fn has_moved(&mut self) -> bool {
+        let source = source_for(self.carrier.peer_addr());
+        let before = std::mem::replace(&mut self.source, source);
+        before != source
+    }
+
+    pub(super) fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+        if let Some((watch, _)) = &self.watch {
+            watch.set_pace(pace);
+        }
+    }
+
+    pub(super) fn burst(&self, n_probes: u32) {
+        if let Some((watch, _)) = &self.watch {
+            watch.burst(n_probes);
+        }
+    }
+
+    pub(super) fn measure_rate(&self, bytes: u64) {
+        if let Some((watch, _)) = &self.watch {
+            watch.measure_rate(bytes);
+        }
+    }
+
+    pub(super) fn send_use(&self, generation: Generation) {
+        if let Some((watch, _)) = &self.watch {
+            watch.send_use(generation);
+        }
+    }
+
+    pub(super) fn status(
+        &self,
+        id: CarrierId,
+        transport: Transport,
+        is_in_use: bool,
+    ) -> CarrierStatus {
+        let report = match &self.watch {
+            Some((watch, _)) => watch.report(),
+            None => self.report,
+        };
+        let address: SocketAddr = self.carrier.peer_addr();
+        carrier_status(id.0, transport, address.to_string(), is_in_use, &report)
+    }
+
+    /// Closes it when what it still has to deliver is delivered.
+    pub(super) fn rest(self, id: CarrierId, held: Arc<HeldSession>) {
+        task::spawn("carrier at rest", async move {
+            let deadline = Instant::now() + REST_MAX;
+            let is_empty = || self.carrier.path_stats().n_streams <= SESSION_STREAM;
+            // Streams that moved let go of it within the time that a route may drain.
+            while !is_empty() && Instant::now() < deadline {
+                if timeout(REST_LOOK, self.carrier.closed()).await.is_ok() {
+                    break;
+                }
+            }
+            held.lose_carrier(hold_id(id));
+            self.carrier.close();
+        });
+    }
+}
+
+/// How long a carrier at rest may take to deliver what it has. What is left then goes again over
+/// the carrier in use.
+const REST_MAX: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether it has.
+const REST_LOOK: Duration = Duration::from_millis(50);
+
+/// The stream on which it joined stays.
+const SESSION_STREAM: usize = 1;
+
+/// Tells the server on all carriers that the session is over, and closes them.
+pub(super) async fn say_goodbye(held: &HeldSession, links: Vec<Link>) {
+    let mut saying = JoinSet::new();
+    let mut carriers = Vec::new();
+    for link in links {
+        carriers.push(link.carrier.clone());
+        if let Some((watch, _forward)) = link.watch {
+            saying.spawn(async move {
+                watch
+                    .goodbye(GoodbyeReason::STOPPED, GOODBYE_PATIENCE)
+                    .await;
+                watch
+            });
+        }
+    }
+    let deadline = Instant::now() + GOODBYE_PATIENCE;
+    while let Ok(Some(_)) = timeout_at(deadline, saying.join_next()).await {}
+    held.end(EndReason::GoodbyeHere(GoodbyeReason::STOPPED));
+    carriers.iter().for_each(|carrier| carrier.close());
+    // A goodbye that is written still lies in the carrier, and whoever waits for this may end the
+    // program: a carrier that is closed has sent what it had.
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    for carrier in &carriers {
+        let _ = timeout_at(deadline, carrier.closed()).await;
+    }
+    // One without a connection of the system's has to send its last packet itself.
+    if carriers.iter().any(|carrier| needs_goodbye(carrier.kind())) {
+        sleep(LAST_PACKET).await;
+    }
+}
+
+/// How long a goodbye may take to be written: a carrier that is stuck does not take it, and the
+/// others have.
+const GOODBYE_PATIENCE: Duration = Duration::from_millis(150);
+
+/// How long a carrier has for its last bytes: the second of the contract, and a bit.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1100);
+
+/// How long the last packet of a closed carrier takes to leave: the turns of a few tasks.
+const LAST_PACKET: Duration = Duration::from_millis(20);
+
+/// Whether interactive data goes twice, by what the path loses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copies {
+    is_on: bool,
+    since: Tally,
+}
+
+/// Packets in which a loss of half a percent shows.
+const COPIES_WINDOW: u64 = 400;
+/// Copies begin above this: the hundredth part of round trips then waits for a repetition.
+const COPIES_FROM: f64 = 0.004;
+/// And end below this.
+const COPIES_UNTIL: f64 = 0.001;
+/// The same for what the policy says in percent.
+const COPIES_FROM_PCT: u8 = 1;
+
+impl Copies {
+    pub(super) fn is_on(self) -> bool {
+        self.is_on
+    }
+
+    /// What the path has lost of late. `Some` when that changes something.
+    pub(super) fn handle_report(&mut self, report: &PathReport) -> Option<bool> {
+        let packets = report.packets?;
+        let window = packets.since(&self.since);
+        if window.total < COPIES_WINDOW {
+            return None;
+        }
+        self.since = packets;
+        let is_on = match self.is_on {
+            true => window.share() > COPIES_UNTIL,
+            false => window.share() > COPIES_FROM,
+        };
+        self.set(is_on)
+    }
+
+    /// The policy asks to adapt to this loss.
+    pub(super) fn handle_loss(&mut self, loss_pct: u8) -> Option<bool> {
+        self.set(loss_pct >= COPIES_FROM_PCT)
+    }
+
+    fn set(&mut self, is_on: bool) -> Option<bool> {
+        let has_changed = self.is_on != is_on;
+        self.is_on = is_on;
+        has_changed.then_some(is_on)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_begin_with_loss_and_end_when_it_is_gone() {
+        let mut copies = Copies::default();
+        let report = |total, lost| PathReport {
+            packets: Some(Tally { total, lost }),
+            ..PathReport::default()
+        };
+        assert_eq!(copies.handle_report(&report(100, 50)), None, "too few");
+        assert_eq!(copies.handle_report(&report(1000, 10)), Some(true));
+        assert_eq!(copies.handle_report(&report(2000, 12)), None, "still some");
+        assert_eq!(copies.handle_report(&report(3000, 12)), Some(false));
+        assert_eq!(copies.handle_loss(5), Some(true));
+    }
+}

@@ -1,0 +1,352 @@
+//! What the policy decides, in words and numbers: for the log, metrics, and `frpc status`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use frp_core::proto::path::PathReport;
+use frp_core::proto::policy::{Measured, Notice, State, Transport};
+use serde::{Deserialize, Serialize};
+
+/// Where everything stands: `/api/links`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinksStatus {
+    /// `connected`, `degraded`, `switching`, `holding`, `reconnecting`, `refused`; `plain` where
+    /// the session goes over one carrier for its life.
+    pub state: String,
+    /// Why connections are not held, where they are not.
+    pub note: String,
+    /// The transport that was chosen by hand, or empty.
+    pub by_hand: String,
+    /// The carriers that are open.
+    pub carriers: Vec<CarrierStatus>,
+    /// Held streams.
+    pub held_streams: usize,
+    /// Bytes that they keep.
+    pub held_bytes: u64,
+    /// Bytes that were sent a second time.
+    pub replayed_bytes: u64,
+    /// What happened last, the newest last.
+    pub events: Vec<EventStatus>,
+}
+
+/// One carrier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CarrierStatus {
+    /// Its number.
+    pub id: u64,
+    /// `quic`, `tcp`, ...
+    pub transport: String,
+    /// The server's address.
+    pub address: String,
+    /// Whether the session goes over it.
+    pub in_use: bool,
+    /// Smoothed round-trip time in milliseconds.
+    pub srtt_ms: f64,
+    /// Share of heartbeats that were lost or late, in percent.
+    pub heartbeat_loss_pct: f64,
+    /// Share of packets that were lost, in percent, where the transport counts them.
+    pub packet_loss_pct: Option<f64>,
+    /// Bytes a second that the server has acknowledged of late.
+    pub rate: u64,
+}
+
+/// Something that was decided, or happened.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventStatus {
+    /// In milliseconds since 1970.
+    pub at_ms: u64,
+    /// In a word: `switched`, `dead`, ...
+    pub kind: String,
+    /// With its numbers.
+    pub text: String,
+}
+
+/// Keeps the last events.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    events: VecDeque<EventStatus>,
+    complained_at: Option<Instant>,
+}
+
+/// The events that are kept. At the bound the oldest is dropped.
+const MAX_EVENTS: usize = 64;
+
+/// Between two warnings about a server that cannot be reached: attempts come twice a second.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+impl Report {
+    /// Logs, counts and keeps what the policy tells.
+    pub(super) fn notice(&mut self, notice: &Notice, names: &[Transport]) {
+        let (kind, text) = describe(notice, names);
+        match notice {
+            Notice::Switched {
+                is_dry_run: true, ..
+            } => tracing::info!("dry run, nothing is done: would have {text}"),
+            Notice::Switched {
+                from, to, cause, ..
+            } => {
+                tracing::info!("{text}");
+                metrics::counter!(
+                    "holdfast_switches_total",
+                    "from" => from.map_or("none", Transport::name),
+                    "to" => to.name(),
+                    "cause" => cause.name()
+                )
+                .increment(1);
+            }
+            Notice::State { to, .. } => {
+                if matches!(to, State::Holding | State::Refused) {
+                    tracing::warn!("{text}");
+                } else {
+                    tracing::debug!("{text}");
+                }
+                for state in STATES {
+                    let is_it = if state == *to { 1.0 } else { 0.0 };
+                    metrics::gauge!("holdfast_state", "state" => state_name(state)).set(is_it);
+                }
+            }
+            Notice::Suspect { .. } => tracing::info!("{text}"),
+            Notice::Dead { transport, .. } => {
+                tracing::info!("{text}");
+                metrics::counter!("holdfast_carrier_deaths_total", "transport" => transport.name())
+                    .increment(1);
+            }
+            _ => tracing::debug!("{text}"),
+        }
+        if !matches!(notice, Notice::DialFailed { .. }) {
+            self.keep(kind, text);
+        }
+    }
+
+    /// Keeps something that is not the policy's.
+    pub(super) fn keep(&mut self, kind: &str, text: String) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        let at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.events.push_back(EventStatus {
+            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            kind: kind.to_owned(),
+            text,
+        });
+    }
+
+    /// A login has failed while there is no session.
+    pub(super) fn login_failed(&mut self, now: Instant, error: &dyn fmt::Display) {
+        let is_due = self
+            .complained_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= COMPLAIN_EVERY);
+        if is_due {
+            self.complained_at = Some(now);
+            tracing::warn!("connect to server error: {error}");
+        } else {
+            tracing::debug!("connect to server error: {error}");
+        }
+    }
+
+    /// There is a session again: the next failure is worth a warning.
+    pub(super) fn logged_in(&mut self) {
+        self.complained_at = None;
+    }
+
+    pub(super) fn events(&self) -> Vec<EventStatus> {
+        self.events.iter().cloned().collect()
+    }
+}
+
+const STATES: [State; 6] = [
+    State::Connected,
+    State::Degraded,
+    State::Switching,
+    State::Holding,
+    State::Reconnecting,
+    State::Refused,
+];
+
+/// The word for logs, metrics and status.
+pub(super) fn state_name(state: State) -> &'static str {
+    match state {
+        State::Connected => "connected",
+        State::Degraded => "degraded",
+        State::Switching => "switching",
+        State::Holding => "holding",
+        State::Reconnecting => "reconnecting",
+        State::Refused => "refused",
+    }
+}
+
+/// A carrier as its watch knows it.
+pub(super) fn carrier_status(
+    id: u64,
+    transport: Transport,
+    address: String,
+    in_use: bool,
+    report: &PathReport,
+) -> CarrierStatus {
+    CarrierStatus {
+        id,
+        transport: transport.name().to_owned(),
+        address,
+        in_use,
+        srtt_ms: millis(report.srtt),
+        heartbeat_loss_pct: percent(report.heartbeats.share()),
+        packet_loss_pct: report.packets.map(|packets| percent(packets.share())),
+        rate: report.delivered_rate,
+    }
+}
+
+fn describe(notice: &Notice, names: &[Transport]) -> (&'static str, String) {
+    match notice {
+        Notice::State { from, to } => {
+            let (from, to) = (state_name(*from), state_name(*to));
+            ("state", format!("state {from} -> {to}"))
+        }
+        Notice::Suspect {
+            carrier,
+            direction,
+            silence,
+        } => (
+            "suspect",
+            format!(
+                "{carrier} is silent ({direction:?}) for {:.0} ms",
+                millis(*silence)
+            ),
+        ),
+        Notice::Revived { carrier } => ("revived", format!("{carrier} lives")),
+        Notice::Dead {
+            carrier,
+            transport,
+            cause,
+        } => (
+            "dead",
+            format!("{carrier} ({transport}) is dead: {cause:?}"),
+        ),
+        Notice::Questioned {
+            carrier,
+            heartbeat_loss,
+            stall,
+        } => (
+            "questioned",
+            format!(
+                "{carrier} is compared: {:.1} % of heartbeats lost, stall {:.0} ms",
+                percent(*heartbeat_loss),
+                millis(*stall)
+            ),
+        ),
+        Notice::Stayed {
+            from,
+            to,
+            is_barred,
+        } => {
+            let why = match is_barred {
+                true => "better, and too soon to switch again",
+                false => "not better",
+            };
+            ("stayed", format!("the other is {why}: {}", pair(from, to)))
+        }
+        Notice::Switched {
+            from,
+            to,
+            cause,
+            numbers,
+            ..
+        } => {
+            let cause = cause.name();
+            let mut text = match from {
+                Some(from) => format!("switched from {from} to {to}: {cause}"),
+                None => format!("use {to}: {cause}"),
+            };
+            if let Some((from, to)) = numbers {
+                text = format!("{text}; {}", pair(from, to));
+            }
+            ("switched", text)
+        }
+        Notice::DialFailed {
+            candidate,
+            failure,
+            retry_in,
+        } => {
+            let name = names.get(*candidate).map_or("?", |name| name.name());
+            let retry = retry_in.map_or_else(String::new, |wait| {
+                format!(", next in {:.0} s", wait.as_secs_f64())
+            });
+            (
+                "dial_failed",
+                format!("{name} cannot be reached: {failure:?}{retry}"),
+            )
+        }
+    }
+}
+
+fn pair(from: &Measured, to: &Measured) -> String {
+    format!("{} against {}", measured(from), measured(to))
+}
+
+fn measured(numbers: &Measured) -> String {
+    format!(
+        "heartbeats lost {:.1} %, packets {:.1} %, srtt {:.0} ms, stall {:.0} ms, bulk {:.1} Mbit/s",
+        percent(numbers.heartbeat_loss),
+        percent(numbers.packet_loss),
+        millis(numbers.srtt),
+        millis(numbers.stall),
+        numbers.bulk_rate * 8.0 / 1e6
+    )
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn percent(share: f64) -> f64 {
+    share * 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frp_core::proto::policy::{Cause, DeathCause};
+
+    #[test]
+    fn a_switch_is_told_with_its_cause_and_numbers_and_the_oldest_events_go() {
+        let mut report = Report::default();
+        for _ in 0..MAX_EVENTS {
+            report.keep("old", String::new());
+        }
+        let numbers = Measured {
+            packet_loss: 0.1,
+            srtt: Duration::from_millis(50),
+            ..Measured::default()
+        };
+        report.notice(
+            &Notice::Switched {
+                from: Some(Transport::Tcp),
+                to: Transport::Quic,
+                cause: Cause::Slow,
+                numbers: Some((numbers, numbers)),
+                is_dry_run: false,
+            },
+            &[],
+        );
+        let events = report.events();
+        assert_eq!(events.len(), MAX_EVENTS);
+        let last = &events[MAX_EVENTS - 1];
+        assert_eq!(last.kind, "switched");
+        let begin =
+            "switched from tcp to quic: slow; heartbeats lost 0.0 %, packets 10.0 %, srtt 50";
+        assert!(last.text.starts_with(begin), "{}", last.text);
+        let died = Notice::Switched {
+            from: None,
+            to: Transport::Quic,
+            cause: Cause::Died(DeathCause::Closed),
+            numbers: None,
+            is_dry_run: false,
+        };
+        assert_eq!(describe(&died, &[]).1, "use quic: closed");
+    }
+}

@@ -1,0 +1,8 @@
+//! Streams that outlive their carrier, from the server's side.
+
+mod joins;
+mod outages;
+mod rig;
+mod take_over;
+mod transports;
+mod visible;

@@ -1,0 +1,139 @@
+//! What the system knows of a TCP connection.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+use crate::PathStats;
+use crate::info::Path;
+
+/// The path of a TCP connection. Asks its socket, for as long as that is open.
+#[derive(Debug)]
+pub(super) struct TcpPath {
+    /// Taken away before the socket is closed: its number is another one's then.
+    socket: Mutex<Option<RawFd>>,
+}
+
+impl TcpPath {
+    /// Whoever owns the socket says [`TcpPath::forget`] before it is closed.
+    pub(super) fn new(socket: &TcpStream) -> Arc<Self> {
+        Arc::new(Self {
+            socket: Mutex::new(Some(socket.as_raw_fd())),
+        })
+    }
+
+    /// The socket is about to be closed.
+    pub(super) fn forget(&self) {
+        *self.socket.lock() = None;
+    }
+}
+
+impl Path for TcpPath {
+    fn fill(&self, stats: &mut PathStats) {
+        let socket = self.socket.lock();
+        if let Some(info) = socket.and_then(TcpInfo::read) {
+            info.fill(stats);
+        }
+    }
+}
+
+/// Linux's `struct tcp_info`, as bytes: newer systems have more of it, older ones less.
+struct TcpInfo {
+    bytes: [u8; TcpInfo::LEN],
+    len: usize,
+}
+
+impl TcpInfo {
+    /// Up to and with `tcpi_data_segs_out` (Linux 4.6).
+    const LEN: usize = 160;
+
+    /// `socket` must be open during the call.
+    fn read(socket: RawFd) -> Option<Self> {
+        let mut bytes = [0; Self::LEN];
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the length is a constant that fits"
+        )]
+        let mut len = Self::LEN as libc::socklen_t;
+        #[expect(unsafe_code, reason = "no crate of ours has this socket option")]
+        // SAFETY: the system writes at most `len` bytes to a buffer of that length, and both
+        // pointers are to locals that live through the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket,
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                bytes.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        let len = usize::try_from(len).unwrap_or(0).min(Self::LEN);
+        (result == 0).then_some(Self { bytes, len })
+    }
+
+    fn fill(&self, stats: &mut PathStats) {
+        let micros = |at| self.u32_at(at).map(u64::from);
+        if let Some(rtt) = micros(RTT).filter(|rtt| *rtt > 0) {
+            stats.rtt = Some(std::time::Duration::from_micros(rtt));
+        }
+        let unacked = self.u32_at(UNACKED).zip(self.u32_at(SEND_MSS));
+        stats.in_flight = unacked.map(|(n, mss)| u64::from(n) * u64::from(mss));
+        stats.acked_bytes = self.u64_at(BYTES_ACKED);
+        stats.packets_sent = self.u32_at(DATA_SEGMENTS_SENT).map(u64::from);
+        stats.packets_lost = self.u32_at(RETRANSMITTED).map(u64::from);
+    }
+
+    fn u32_at(&self, at: usize) -> Option<u32> {
+        let bytes = self.bytes[..self.len].get(at..)?.first_chunk()?;
+        Some(u32::from_ne_bytes(*bytes))
+    }
+
+    fn u64_at(&self, at: usize) -> Option<u64> {
+        let bytes = self.bytes[..self.len].get(at..)?.first_chunk()?;
+        Some(u64::from_ne_bytes(*bytes))
+    }
+}
+
+// Where the fields are, see `include/uapi/linux/tcp.h`: never moved, only added to.
+const SEND_MSS: usize = 16;
+const UNACKED: usize = 24;
+const RTT: usize = 68;
+const RETRANSMITTED: usize = 100;
+const BYTES_ACKED: usize = 120;
+const DATA_SEGMENTS_SENT: usize = 156;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_the_peer_has_acknowledged_is_known_as_long_as_the_socket_is_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let (mut ours, (mut theirs, _)) = (ours.unwrap(), theirs.unwrap());
+        let path = TcpPath::new(&ours);
+        ours.write_all(&[1; 10_000]).await.unwrap();
+        theirs.read_exact(&mut [0; 10_000]).await.unwrap();
+        theirs.write_all(b"all of it").await.unwrap();
+        ours.read_exact(&mut [0; 9]).await.unwrap();
+
+        let mut stats = PathStats::default();
+        path.fill(&mut stats);
+        // The SYN counts as a byte.
+        assert!(stats.acked_bytes.unwrap() >= 10_000, "{stats:?}");
+        assert_eq!(stats.in_flight, Some(0));
+        assert!(stats.rtt.is_some() && stats.packets_sent > Some(0));
+        assert_eq!(stats.packets_lost, Some(0));
+
+        path.forget();
+        let mut stats = PathStats::default();
+        path.fill(&mut stats);
+        assert_eq!(stats.acked_bytes, None);
+    }
+}
