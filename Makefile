@@ -59,7 +59,7 @@ build: compiler ## build frps and frpc (release, into target/release)
 	@ls -lh $(TARGET_DIR)/release/frps $(TARGET_DIR)/release/frpc
 
 .PHONY: demo
-demo: compiler ## show a tunnel at work on this machine until Ctrl-C (ONCE=1: check it and end)
+demo: compiler ## show a tunnel at work on this machine until Ctrl-C (ONCE=1: check it and end; LINK=bad: a minute on a bad link, as root)
 	@echo "demo: building frps, frpc and the demo; the first time takes a few minutes."
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin demo
 	@$(TARGET_DIR)/release/demo
@@ -103,9 +103,15 @@ advisories: ## ask the RustSec database about the dependencies (needs the networ
 	$(CARGO) deny check advisories
 
 .PHONY: bench
-bench: compiler ## measure on loopback and bad links, write docs/benchmarks.md (QUICK=1: 3 minutes; ONLY=name, FRP_PEER_DIR=dir)
+bench: compiler ## measure on loopback and bad links, write docs/benchmarks.md (QUICK=1: 3 minutes; PART=faults, PART=switching: docs/switching.md; ONLY=name, FRP_PEER_DIR=dir)
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
 	@$(TARGET_DIR)/release/bench
+
+.PHONY: soak
+soak: compiler ## users and faults by the minute, each byte checked (MINUTES=60, SEED=n; REPORT=1: into docs/soak.md; root)
+	@echo "soak: building frps, frpc and the soak; the first time takes a few minutes."
+	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin soak
+	@$(TARGET_DIR)/release/soak
 
 .PHONY: peer
 peer: compiler ## test against Go frp (FRP_PEER_DIR=dir with its frps and frpc; FULL=1: 1 GiB each way)

@@ -18,9 +18,13 @@ pub mod bursts;
 mod certificates;
 mod data;
 mod detour;
+pub mod events;
+pub mod fault_table;
+mod forwarder;
 pub mod intruder;
 pub mod lab;
 mod link;
+pub mod observe;
 mod pair;
 mod ports;
 mod process;
@@ -28,6 +32,7 @@ mod programs;
 mod proxy;
 pub mod scenario;
 mod service;
+mod stage;
 mod tls_terminator;
 pub mod traffic;
 
@@ -36,6 +41,7 @@ use std::time::Duration;
 pub use certificates::Certificates;
 pub use data::Pattern;
 pub use detour::Detour;
+pub use forwarder::Forwarder;
 pub use intruder::Intruder;
 pub use lab::{BackEnd, Direction, Fault, Lab, Place, Profile};
 pub use link::{Link, Mux, Tls, Transport, Wire};
@@ -45,6 +51,7 @@ pub use process::Process;
 pub use programs::{Programs, Sides};
 pub use proxy::{Proxy, ProxyKind};
 pub use service::{Op, Service, UdpEcho};
+pub use stage::{FreshCounts, Manner, Seen, Stage, Tunnel};
 pub use tls_terminator::TlsTerminator;
 
 /// How long anything may take before it counts as failed. Far above what is needed, because a

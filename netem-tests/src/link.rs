@@ -44,6 +44,32 @@ pub enum Transport {
     Kcp,
     /// QUIC, which has its own encryption and multiplexing whatever the link says.
     Quic,
+    /// Whichever of them is best at the moment: between Holdfasts.
+    Auto,
+}
+
+impl Transport {
+    /// Returns the name that configurations have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Websocket => "websocket",
+            Self::Wss => "wss",
+            Self::Kcp => "kcp",
+            Self::Quic => "quic",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// Says whether it can go over UDP.
+    pub fn has_udp(self) -> bool {
+        matches!(self, Self::Kcp | Self::Quic | Self::Auto)
+    }
+
+    /// Says whether it can go over TCP.
+    pub fn has_tcp(self) -> bool {
+        !matches!(self, Self::Kcp | Self::Quic)
+    }
 }
 
 /// One way of connecting the two programs.
@@ -80,6 +106,12 @@ impl Link {
         ..Self::DEFAULT
     };
 
+    /// The same over whichever transport is best.
+    pub const AUTO: Self = Self {
+        transport: Transport::Auto,
+        ..Self::DEFAULT
+    };
+
     /// The same over WebSocket.
     pub const WEBSOCKET: Self = Self {
         transport: Transport::Websocket,
@@ -108,6 +140,7 @@ impl fmt::Display for Link {
             Transport::Wss => ", wss",
             Transport::Kcp => ", KCP",
             Transport::Quic => ", QUIC",
+            Transport::Auto => ", auto",
         })
     }
 }

@@ -147,6 +147,10 @@ impl PairBuilder {
                 format!("quicBindPort = {bind_port}\n"),
                 "transport.protocol = \"quic\"\n",
             ),
+            Transport::Auto => (
+                "transport.auto.enable = true\n".to_owned(),
+                "transport.protocol = \"auto\"\n",
+            ),
         };
         let common = format!(
             "auth.token = \"{}\"\nlog.level = \"{}\"\nlog.disablePrintColor = true\n",
@@ -356,13 +360,16 @@ impl Pair {
 
     /// Runs `frpc` with `command` (`reload`, `status`, ...) and the client's configuration.
     pub fn frpc(&self, command: &str) -> Result<(ExitStatus, String)> {
+        self.frpc_with(command, &[])
+    }
+
+    /// The same with `words` behind the command.
+    pub fn frpc_with(&self, command: &str, words: &[&str]) -> Result<(ExitStatus, String)> {
         let config = path_text(&self.client_path)?;
-        Process::run(
-            self.far(),
-            self.sides.client.frpc(),
-            &[command, "-c", config],
-            self.dir.path(),
-        )
+        let mut args = vec![command];
+        args.extend(words);
+        args.extend(["-c", config]);
+        Process::run(self.far(), self.sides.client.frpc(), &args, self.dir.path())
     }
 
     /// Returns the port at which users reach the proxy `name`.
@@ -377,10 +384,25 @@ impl Pair {
 
     /// Returns the server's metrics, as text.
     pub fn server_metrics(&self) -> Result<String> {
+        self.ask_server("/metrics")
+    }
+
+    /// Returns how many tasks the server has, which must have `webServer.pprofEnable`.
+    pub fn n_server_tasks(&self) -> Result<usize> {
+        let answer = self.ask_server("/debug/pprof/goroutine")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        let number = body.split_whitespace().next().context("no number")?;
+        number
+            .parse()
+            .with_context(|| format!("{number} is no number of tasks"))
+    }
+
+    fn ask_server(&self, path: &str) -> Result<String> {
         let port = self.metrics_port.context("the server has no metrics")?;
         inside(self.near(), || {
             let mut conn = traffic::connect(port)?;
-            conn.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+            conn.write_all(request.as_bytes())?;
             let mut text = String::new();
             conn.read_to_string(&mut text)?;
             Ok(text)

@@ -93,7 +93,18 @@ impl Process {
 
     /// Returns the log so far.
     pub fn log(&self) -> String {
-        self.log.state().lines.join("\n")
+        self.log.state().text()
+    }
+
+    /// Returns the lines so far, and when each of them came.
+    pub fn lines(&self) -> Vec<(Instant, String)> {
+        self.lines_after(Mark(0))
+    }
+
+    /// Returns the lines that were not yet there at `mark`, and when each of them came.
+    pub fn lines_after(&self, mark: Mark) -> Vec<(Instant, String)> {
+        let state = self.log.state();
+        state.lines.get(mark.0..).unwrap_or_default().to_vec()
     }
 
     /// Ends the program as a crash would, and waits until it is gone.
@@ -130,6 +141,11 @@ impl Process {
     /// Returns how many descriptors it holds: files, sockets, pipes.
     pub fn n_descriptors(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
+    /// Returns how many threads it has.
+    pub fn n_threads(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/task", self.child.id()))?.count())
     }
 
     /// Returns the CPU time it has used, in user space and in the kernel.
@@ -196,8 +212,15 @@ struct Log {
 
 #[derive(Default)]
 struct LogState {
-    lines: Vec<String>,
+    lines: Vec<(Instant, String)>,
     n_open_pipes: usize,
+}
+
+impl LogState {
+    fn text(&self) -> String {
+        let lines: Vec<&str> = self.lines.iter().map(|(_, line)| line.as_str()).collect();
+        lines.join("\n")
+    }
 }
 
 impl Log {
@@ -211,7 +234,7 @@ impl Log {
             while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 line.clear();
-                log.state().lines.push(text);
+                log.state().lines.push((Instant::now(), text));
                 log.changed.notify_all();
             }
             log.state().n_open_pipes -= 1;
@@ -225,16 +248,16 @@ impl Log {
         let mut n_seen = first;
         loop {
             let new = state.lines.get(n_seen..).unwrap_or_default();
-            if let Some(line) = new.iter().find(|line| line.contains(text)) {
+            if let Some((_, line)) = new.iter().find(|(_, line)| line.contains(text)) {
                 return Ok(line.clone());
             }
             n_seen = n_seen.max(state.lines.len());
             if state.n_open_pipes == 0 {
-                bail!("it has ended; its log:\n{}", state.lines.join("\n"));
+                bail!("it has ended; its log:\n{}", state.text());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("waited {PATIENCE:?}; its log:\n{}", state.lines.join("\n"));
+                bail!("waited {PATIENCE:?}; its log:\n{}", state.text());
             }
             state = self
                 .changed
@@ -251,7 +274,7 @@ impl Log {
             .changed
             .wait_timeout_while(state, PATIENCE, |state| state.n_open_pipes > 0)
             .unwrap_or_else(PoisonError::into_inner);
-        state.lines.join("\n")
+        state.text()
     }
 
     fn state(&self) -> MutexGuard<'_, LogState> {

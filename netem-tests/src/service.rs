@@ -4,16 +4,18 @@
 //! ([`Op`], a length, a seed), and no operation depends on half-closed connections: with frp, as
 //! soon as either side closes, both are closed.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::bursts::Pausing;
+use crate::observe::{self, Ledger};
 use crate::{Pattern, bulk};
 
 /// What a user asks of the service.
@@ -30,6 +32,9 @@ pub enum Op {
     BurstDownload = b'p',
     /// Upload and download at the same time, then answer with [`RECEIVED`].
     Both = b'b',
+    /// Send numbered words at the rate that the length says, in bits per second (0: as fast as
+    /// possible), and check those that come in ([`crate::observe::NumberedStream`]).
+    Numbered = b'q',
     /// Send zeros as fast as possible until the user closes: for measuring.
     Source = b's',
     /// Read as fast as possible until the user closes: for measuring.
@@ -52,8 +57,24 @@ impl Op {
 pub struct Service {
     address: SocketAddr,
     listener: TcpListener,
-    n_received: Arc<AtomicU64>,
+    books: Arc<Books>,
     stopping: Arc<AtomicBool>,
+}
+
+/// What the service writes down.
+#[derive(Debug, Default)]
+struct Books {
+    /// How many bytes [`Op::Sink`] has taken.
+    n_received: AtomicU64,
+    /// What has come in on each numbered stream.
+    ledgers: Mutex<BTreeMap<u64, Arc<Ledger>>>,
+}
+
+impl Books {
+    fn ledger(&self, id: u64) -> Arc<Ledger> {
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(ledgers.entry(id).or_default())
+    }
 }
 
 impl Service {
@@ -69,26 +90,26 @@ impl Service {
         let handle = listener.try_clone()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
-        let n_received = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&n_received);
+        let books = Arc::new(Books::default());
+        let own_books = Arc::clone(&books);
         thread::spawn(move || {
             for conn in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
                 let Ok(conn) = conn else { continue };
-                let count = Arc::clone(&count);
+                let books = Arc::clone(&own_books);
                 let spawned = thread::Builder::new()
                     .stack_size(CONNECTION_STACK_LEN)
                     // A user who goes away is no error here: the user's side reports it.
-                    .spawn(move || serve(&conn, &count));
+                    .spawn(move || serve(&conn, &books));
                 drop(spawned);
             }
         });
         Ok(Self {
             address,
             listener: handle,
-            n_received,
+            books,
             stopping,
         })
     }
@@ -100,7 +121,18 @@ impl Service {
 
     /// Returns how many bytes all its [`Op::Sink`] connections have taken.
     pub fn n_received(&self) -> u64 {
-        self.n_received.load(Ordering::Relaxed)
+        self.books.n_received.load(Ordering::Relaxed)
+    }
+
+    /// Returns what has come in on the numbered stream `id`, which need not have begun.
+    pub(crate) fn ledger(&self, id: u64) -> Arc<Ledger> {
+        self.books.ledger(id)
+    }
+
+    /// Forgets what has come in on the numbered stream `id`.
+    pub fn forget(&self, id: u64) {
+        let ledgers = self.books.ledgers.lock();
+        ledgers.unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 }
 
@@ -153,7 +185,7 @@ impl Drop for UdpEcho {
     }
 }
 
-fn serve(conn: &TcpStream, n_received: &AtomicU64) -> Result<()> {
+fn serve(conn: &TcpStream, books: &Books) -> Result<()> {
     conn.set_nodelay(true)?;
     let mut stream = conn;
     let mut request = [0; REQUEST_LEN];
@@ -181,8 +213,9 @@ fn serve(conn: &TcpStream, n_received: &AtomicU64) -> Result<()> {
             })?;
             stream.write_all(RECEIVED)?;
         }
+        op if op == Op::Numbered as u8 => observe::serve(conn, len, seed, &books.ledger(seed))?,
         op if op == Op::Source as u8 => bulk::pour(conn)?,
-        op if op == Op::Sink as u8 => bulk::drain(conn, n_received)?,
+        op if op == Op::Sink as u8 => bulk::drain(conn, &books.n_received)?,
         other => bail!("unknown operation {other}"),
     }
     // Whoever closes first may cut off what the other has not read: the user closes first.

@@ -168,6 +168,26 @@ pub fn wait_for_port(port: u16, open: bool) -> Result<()> {
     bail!("port {port} was not {state} within {PATIENCE:?}")
 }
 
+/// Waits until somebody who connects to `port` gets an echo, and returns when that was; nothing if
+/// nobody has got one by `deadline`.
+pub fn wait_until_served(port: u16, deadline: Instant) -> Option<Instant> {
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        if ask_for_an_echo(port, left.min(ATTEMPT_PATIENCE)).is_ok() {
+            return Some(Instant::now());
+        }
+        thread::sleep(PORT_INTERVAL);
+    }
+    None
+}
+
+fn ask_for_an_echo(port: u16, patience: Duration) -> Result<()> {
+    let mut conn = connect(port)?;
+    conn.set_read_timeout(Some(patience.max(PORT_INTERVAL)))?;
+    conn.write_all(&Op::Echo.request(0, 0))?;
+    conn.write_all(b"?")?;
+    Ok(conn.read_exact(&mut [0])?)
+}
+
 pub(crate) fn wait_for_receipt(conn: &mut impl Read) -> Result<()> {
     let mut answer = [0; RECEIVED.len()];
     conn.read_exact(&mut answer)
@@ -186,6 +206,9 @@ const DATAGRAM_LENS: [u64; 7] = [1, 2, 64, 500, 1024, 1400, 1500];
 
 /// How long the echo of a datagram may take before it counts as lost.
 const DATAGRAM_RESEND_INTERVAL: Duration = Duration::from_millis(300);
+
+/// How long one attempt waits before another is made: a server may have taken it to its grave.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Nothing tells when another process opens a port: it is asked for.
 const PORT_INTERVAL: Duration = Duration::from_millis(10);

@@ -135,7 +135,7 @@ fn moves_bytes_intact(whose: Whose, transport: Transport, front: Front, wire: Wi
         "{} to {}, {}{}, {}, {loss_pct} % loss",
         whose.client,
         whose.server,
-        name_of(transport),
+        transport.name(),
         match front {
             Front::Bare => "",
             Front::Terminator => " (TLS terminator)",
@@ -243,16 +243,6 @@ fn link(loss_pct: u32) -> Profile {
 fn use_bbr(place: &Place) {
     let path = "/proc/sys/net/ipv4/tcp_congestion_control";
     let _ = place.enter(|| fs::write(path, "bbr"));
-}
-
-fn name_of(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Kcp => "kcp",
-        Transport::Quic => "quic",
-        Transport::Websocket => "websocket",
-        Transport::Wss => "wss",
-    }
 }
 
 /// Prints a row of the table, past what the test runner keeps to itself.

@@ -1,31 +1,38 @@
-//! `benchmarks.md`: generated parts between hand-written ones.
+//! The documents with measured values: generated parts between hand-written ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// A directory with a `benchmarks.md` and the pictures that it shows.
+/// A text in a directory, with the pictures that it shows.
 #[derive(Debug)]
 pub(crate) struct Document {
     dir: PathBuf,
+    name: &'static str,
 }
 
 impl Document {
-    /// The one in the repository, or beside the results where a quick look must not replace it.
+    /// `benchmarks.md` in the repository, or beside the results where a quick look must not replace
+    /// it.
     pub(crate) fn open(quick: bool) -> Result<Self> {
+        Self::open_named("benchmarks.md", quick)
+    }
+
+    /// The same of another text.
+    pub(crate) fn open_named(name: &'static str, quick: bool) -> Result<Self> {
         ensure!(
             Path::new("docs").is_dir(),
             "run this at the root of the repository: make bench"
         );
         let dir = PathBuf::from(if quick { RESULTS_DIR } else { "docs" });
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        Ok(Self { dir, name })
     }
 
     /// Returns the path of the text.
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.join("benchmarks.md")
+        self.dir.join(self.name)
     }
 
     /// Puts `text` in the place of the generated part `name`. What stands outside of its marks is

@@ -12,12 +12,12 @@ mod load;
 mod measure;
 mod metric;
 mod plot;
-mod progress;
-mod records;
+pub(crate) mod progress;
+pub(crate) mod records;
 mod report;
-mod site;
-mod stats;
-mod subject;
+pub(crate) mod site;
+pub(crate) mod stats;
+pub(crate) mod subject;
 mod summary;
 mod timeline;
 
@@ -192,6 +192,7 @@ impl<'a> Bench<'a> {
                 Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
                 Err(_panic) => Outcome::Failed("a thread panicked".to_owned()),
             },
+            notes: Vec::new(),
         });
         Ok(records.collect())
     }

@@ -1,5 +1,5 @@
 //! `make bench`: what the tunnel costs on loopback and what it carries over bad links, beside the
-//! bare connection and Go frp.
+//! bare connection and Go frp; and, when asked for, what its users see of faults and of switching.
 //!
 //! Settings come from the environment ([`settings::Settings`]). Values are kept in `target/bench/`
 //! as they come; the report goes into `docs/benchmarks.md`, or beside the values after a short look.
@@ -7,11 +7,13 @@
 #![expect(clippy::print_stdout, reason = "this program talks to its user")]
 
 mod document;
+mod faults;
 mod links;
 mod loopback;
 mod machine;
 mod settings;
 mod stop;
+mod switching;
 mod table;
 
 use std::process::ExitCode;
@@ -37,17 +39,21 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let settings = Settings::from_env()?;
-    let mut is_anything_there = false;
-    if settings.part != Part::Links && !settings.report_only {
-        is_anything_there |= loopback::run(&settings)?;
-    }
-    if settings.part != Part::Loopback {
-        is_anything_there |= links::run(&settings)?;
-    }
+    let is_anything_there = match settings.part {
+        Part::Loopback => !settings.report_only && loopback::run(&settings)?,
+        Part::Links => links::run(&settings)?,
+        Part::Faults => faults::run(&settings)?,
+        Part::Switching => switching::run(&settings)?,
+        Part::All => {
+            let is_on_loopback = !settings.report_only && loopback::run(&settings)?;
+            links::run(&settings)? | is_on_loopback
+        }
+    };
     ensure!(
         is_anything_there,
         "nothing has such a name; names are like quic/loss-10/bulk-down, frp-kcp/far/echo, \
-         bare/clean/connect, loopback/bulk-1-down/holdfast"
+         bare/clean/connect, loopback/bulk-1-down/holdfast, faults/auto/dead-30, \
+         switching/auto/journey"
     );
     Ok(())
 }

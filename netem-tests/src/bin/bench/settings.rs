@@ -18,18 +18,20 @@ pub(crate) struct Settings {
     pub(crate) links: Vec<PathBuf>,
     /// `FRESH=1`: measure also what has been measured with the same programs.
     pub(crate) fresh: bool,
-    /// `PART=loopback` or `PART=links`: only one of the two.
+    /// `PART=loopback`, `links`, `faults` or `switching`: only that. The latter two only run so.
     pub(crate) part: Part,
     /// `REPORT=1`: measure nothing, write the report from what has been kept.
     pub(crate) report_only: bool,
 }
 
-/// Which half of the benchmark runs.
+/// Which part of the benchmark runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     All,
     Loopback,
     Links,
+    Faults,
+    Switching,
 }
 
 impl Default for Settings {
@@ -61,7 +63,11 @@ impl Settings {
             None => Part::All,
             Some("loopback") => Part::Loopback,
             Some("links") => Part::Links,
-            Some(other) => bail!("PART={other}: there are loopback and links"),
+            Some("faults") => Part::Faults,
+            Some("switching") => Part::Switching,
+            Some(other) => {
+                bail!("PART={other}: there are loopback, links, faults and switching")
+            }
         };
         let links = text("LINKS").unwrap_or_default();
         Ok(Self {

@@ -27,6 +27,9 @@ pub(crate) struct Record {
     /// When it ended, in seconds since 1970.
     pub(crate) at: u64,
     pub(crate) outcome: Outcome,
+    /// What else there is to say of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
 }
 
 /// What came of it.
@@ -219,6 +222,7 @@ mod tests {
             seed: 1,
             at,
             outcome: Outcome::Measured(BTreeMap::from([("p99_ms".to_owned(), 51.0)])),
+            notes: Vec::new(),
         }
     }
 }

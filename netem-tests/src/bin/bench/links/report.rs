@@ -235,6 +235,7 @@ mod tests {
                 seed: 1,
                 at: 1,
                 outcome: outcome.clone(),
+                notes: Vec::new(),
             };
             records.add(record).unwrap();
         }

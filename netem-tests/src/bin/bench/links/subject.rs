@@ -37,6 +37,13 @@ impl Subject {
         Ok(subjects)
     }
 
+    /// Returns ours, choosing the transport by itself.
+    pub(crate) fn auto() -> Result<Self> {
+        let ours = Programs::ours()?;
+        let auto = Self::over_each("", "Holdfast", &ours, &[("auto", Transport::Auto)])?;
+        auto.into_iter().next().context("one in, one out")
+    }
+
     /// Returns bare TCP, and subjects of these names whose programs are not there.
     #[cfg(test)]
     pub(crate) fn without_programs(names: &[&'static str]) -> Vec<Self> {

@@ -188,6 +188,7 @@ mod tests {
             seed: 1,
             at: 1,
             outcome,
+            notes: Vec::new(),
         }
     }
 }

@@ -3,8 +3,13 @@
 //! Starts a small web page, a server and a client, waits until the page answers through the
 //! tunnel, says what to open, and goes on until Ctrl-C. `ONCE=1` ends after the check. Everything
 //! happens on loopback, and nothing stays behind.
+//!
+//! `LINK=bad` shows something else ([`bad_link`]): a download over a link on which one thing after
+//! the other goes wrong.
 
 #![expect(clippy::print_stdout, reason = "this program talks to its user")]
+
+mod bad_link;
 
 use std::env;
 use std::fs;
@@ -37,7 +42,18 @@ fn run(colours: &Colours) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let stop = runtime.block_on(async { StopSignal::new() })?;
+    let mut stop = runtime.block_on(async { StopSignal::new() })?;
+    match env::var("LINK").as_deref() {
+        Err(_) | Ok("") => {}
+        Ok("bad") => {
+            thread::spawn(move || {
+                runtime.block_on(stop.wait());
+                bad_link::stop();
+            });
+            return bad_link::run(colours);
+        }
+        Ok(other) => bail!("LINK={other}: there is only LINK=bad"),
+    }
 
     let mut demo = Demo::start(colours)?;
     demo.wait_for_page(colours)?;
