@@ -140,11 +140,13 @@ fn told(runs: &[&Record]) -> Vec<String> {
         .collect()
 }
 
-/// Leaves out date, level and place of a line of a log, and what would end a cell.
+/// Leaves out date, level and place of a line of a log, the numbers behind the cause, and what would
+/// end a cell. The numbers differ each time; they are kept with the other values.
 fn shorten(line: &str) -> String {
-    let start = line.to_lowercase().find("switched").unwrap_or(0);
+    let start = line.find("switched").unwrap_or(0);
     let text = line.get(start..).unwrap_or(line);
-    text.replace('|', "/")
+    let cause = text.split(';').next().unwrap_or(text);
+    cause.replace('|', "/")
 }
 
 fn pair(runs: &[&Record], key: &str, digits: usize) -> String {
@@ -165,4 +167,17 @@ fn values(runs: &[&Record], key: &str) -> Vec<f64> {
         _ => None,
     };
     runs.iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_switch_the_cause_is_told() {
+        let line = "2026-11-21 16:08:11 [I] [links/report.rs:92] switched from quic to tcp: slow; \
+                    heartbeats lost 10.5 %";
+
+        assert_eq!(shorten(line), "switched from quic to tcp: slow");
+    }
 }
