@@ -126,6 +126,19 @@ async fn goodbye_ends_the_peers_session_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_goodbye_right_before_the_close_is_heard() {
+    // Which of the two the watch looks at first is a matter of chance.
+    for _ in 0..32 {
+        let pair = Pair::new().await;
+        let (client, _server) = pair.watched(1).await;
+        client.watch.goodbye(GoodbyeReason::STOPPED, PATIENCE).await;
+        client.carrier.close();
+        let over = EndReason::GoodbyeByPeer(GoodbyeReason::STOPPED);
+        assert_eq!(pair.server.over().await, over);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_ends_here_says_goodbye_on_its_carriers() {
     let pair = Pair::new().await;
     let (mut client, mut server) = pair.watched(1).await;

@@ -19,6 +19,8 @@ pub(super) struct Lines {
     input: BytesMut,
     output: BytesMut,
     needs_flush: bool,
+    /// The stream takes nothing any more; what it has brought is still to be read.
+    is_mute: bool,
     has_datagrams: bool,
 }
 
@@ -27,7 +29,7 @@ pub(super) struct Lines {
 pub(super) enum Heard {
     /// A frame.
     Frame(SessionFrame),
-    /// Everything is written.
+    /// Everything is written, or cannot be any more.
     AllSaid,
     /// The stream is over: the peer has ended it, or it broke.
     End,
@@ -44,6 +46,7 @@ impl Lines {
             input: BytesMut::new(),
             output: BytesMut::new(),
             needs_flush: false,
+            is_mute: false,
             has_datagrams: true,
         }
     }
@@ -76,7 +79,7 @@ impl Lines {
 
     /// Sends a frame over the stream.
     pub(super) fn say(&mut self, frame: &SessionFrame) {
-        if self.halves.is_none() {
+        if self.halves.is_none() || self.is_mute {
             return;
         }
         let mut bytes = Vec::new();
@@ -97,14 +100,22 @@ impl Lines {
             }
             let writing = write(writer, &mut self.output, &mut self.needs_flush);
             self.input.reserve(READ_LEN);
-            let outcome = tokio::select! {
-                read = reader.read_buf(&mut self.input) => read.map(Some),
-                wrote = writing => wrote.map(|()| None),
-            };
-            match outcome {
-                Ok(Some(0)) | Err(_) => return Heard::End,
-                Ok(None) if self.output.is_empty() && !self.needs_flush => return Heard::AllSaid,
-                Ok(_) => {}
+            tokio::select! {
+                read = reader.read_buf(&mut self.input) => match read {
+                    Ok(0) | Err(_) => return Heard::End,
+                    Ok(_) => {}
+                },
+                wrote = writing => {
+                    if wrote.is_err() {
+                        // A peer that has left may have said goodbye before.
+                        self.is_mute = true;
+                        self.output.clear();
+                        self.needs_flush = false;
+                    }
+                    if self.output.is_empty() && !self.needs_flush {
+                        return Heard::AllSaid;
+                    }
+                }
             }
         }
     }

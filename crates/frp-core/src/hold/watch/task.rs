@@ -148,7 +148,10 @@ impl Task {
             match wake {
                 Wake::Turn => needs_turn = true,
                 Wake::Passed => needs_turn = false,
-                Wake::Over(words) => return Some(words),
+                Wake::Over(words) => {
+                    self.hear_last_words().await;
+                    return Some(words);
+                }
                 Wake::SessionOver(reason) => {
                     let is_left = self.handle_orders();
                     self.say_goodbye_for(reason).await;
@@ -161,6 +164,18 @@ impl Task {
 
 // What the owner wants, and what is due.
 impl Task {
+    /// Reads what came before the carrier was closed: a goodbye, say.
+    async fn hear_last_words(&mut self) {
+        let hearing = async {
+            while self.lines.is_open() {
+                let heard = self.lines.run().await;
+                self.handle_heard(heard);
+            }
+        };
+        // At the bound the session is kept for its grace time, as after any loss.
+        let _ = tokio::time::timeout(LAST_WORDS, hearing).await;
+    }
+
     /// Says whether the owner is gone.
     fn handle_orders(&mut self) -> bool {
         let (use_carrier, goodbye, measure) = {
@@ -451,6 +466,9 @@ async fn measured(measuring: &mut Option<oneshot::Receiver<Option<u64>>>) -> Opt
 fn refuse(cause: &'static str) {
     metrics::counter!("holdfast_rejected_total", "cause" => cause).increment(1);
 }
+
+/// For what came before a carrier's end: it lies here already, and takes the turns of a few tasks.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Counters are not read more often: probes of a burst come closer together.
 const LOOK_SPACING: Duration = Duration::from_millis(50);
