@@ -45,6 +45,7 @@ pub struct MemoryTransport {
     network: Arc<Mutex<Network>>,
     is_multiplexed: bool,
     extras: Extras,
+    login_timeout: Duration,
 }
 
 struct Network {
@@ -76,6 +77,7 @@ impl MemoryTransport {
             network: Arc::new(Mutex::new(network)),
             is_multiplexed,
             extras: Extras::default(),
+            login_timeout: LOGIN_TIMEOUT,
         }
     }
 
@@ -83,6 +85,13 @@ impl MemoryTransport {
     #[must_use]
     pub fn with_keys(mut self) -> Self {
         self.extras.has_keys = true;
+        self
+    }
+
+    /// Carriers have this long from their accept to their login.
+    #[must_use]
+    pub fn with_login_timeout(mut self, timeout: Duration) -> Self {
+        self.login_timeout = timeout;
         self
     }
 
@@ -198,7 +207,7 @@ impl Transport for MemoryTransport {
             let server_addr = localhost(server.port);
             let incoming = Incoming {
                 carrier: carrier(Side::Server, server_only, server_addr, client_addr),
-                login_deadline: Instant::now() + LOGIN_TIMEOUT,
+                login_deadline: Instant::now() + self.login_timeout,
             };
             let dialled = carrier(Side::Client, client_only, client_addr, server_addr);
             listener.try_send(incoming).map_err(|_| refused())?;

@@ -153,10 +153,12 @@ impl Client {
 
     /// Says whether frps has to be told when the program ends, and so the end takes a moment.
     pub(crate) fn needs_goodbye(&self) -> bool {
-        match self.context.config.transport.protocol.pinned() {
-            Some(kind) => needs_goodbye(kind),
-            None => true,
-        }
+        let transport = &self.context.config.transport;
+        let mut kinds = transport.protocol.pinned().into_iter().chain(
+            // One of these may be in use.
+            transport.auto.fallback.iter().copied(),
+        );
+        transport.protocol.pinned().is_none() || kinds.any(needs_goodbye)
     }
 
     /// Goes over to this transport, or (without one) lets the policy decide again.

@@ -185,7 +185,7 @@ async fn exchange(
     if holdfast.is_malformed() {
         tracing::warn!("the server's holdfast extension makes no sense: taken for plain frp");
     }
-    let key = match offer.agree(holdfast.get(), token) {
+    let key = match offer.agree(holdfast.get(), token, over.is_known_holdfast) {
         Agreement::Hold(key) => Some(key),
         Agreement::Holdfast => None,
         Agreement::Doubtful(what) => {
@@ -259,13 +259,25 @@ impl Offer {
         })
     }
 
-    fn agree(&self, welcome: Option<&HoldfastWelcome>, token: &[u8]) -> Agreement {
+    fn agree(
+        &self,
+        welcome: Option<&HoldfastWelcome>,
+        token: &[u8],
+        was_proven: bool,
+    ) -> Agreement {
         let Some(welcome) = welcome else {
             return Agreement::Doubtful("the server does not show that it is a Holdfast");
         };
-        let Some(exporter) = self.exporter.filter(|_| !welcome.grace.is_zero()) else {
+        let Some(exporter) = self.exporter else {
             return Agreement::Holdfast;
         };
+        if welcome.grace.is_zero() {
+            // Nothing is proven by that: whoever sits in between can say it.
+            return match was_proven {
+                true => Agreement::Doubtful("the server no longer proves that it is a Holdfast"),
+                false => Agreement::Holdfast,
+            };
+        }
         let random = &welcome.server_random;
         let key = SessionKey::derive(&self.client_random, random, &exporter, token);
         let proves = |proof| key.verify_login_proof(&welcome.session_id, proof);

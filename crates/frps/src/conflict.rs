@@ -5,6 +5,7 @@
 //! life. If it gives none in a second or so, it ends, and the proxy starts; else the proxy fails as
 //! in frp. The control stream of the one who asks goes on meanwhile.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Waiting {
     messages: Vec<(u64, NewProxy)>,
     weight: usize,
     questions: JoinSet<u64>,
+    /// Sessions that are being asked, each by one question.
+    asked: HashSet<u64>,
 }
 
 impl Waiting {
@@ -50,7 +53,7 @@ impl Waiting {
             return false;
         }
         self.forget(&message.proxy_name, session);
-        if self.messages.iter().all(|(id, _)| *id != holder.id) {
+        if self.asked.insert(holder.id) {
             let span = holder.span.clone();
             self.questions.spawn(ask(holder.clone()).instrument(span));
         }
@@ -66,8 +69,10 @@ impl Waiting {
         };
         // A question that has panicked leaves its proxies to the client's own next attempt.
         let Ok(holder) = answered else {
+            self.asked.clear();
             return Vec::new();
         };
+        self.asked.remove(&holder);
         let (ready, others) = std::mem::take(&mut self.messages)
             .into_iter()
             .partition(|(id, _)| *id == holder);

@@ -137,7 +137,12 @@ impl Control {
     /// Reads and acts until the session ends.
     async fn serve(&mut self, mut reader: MessageReader) {
         let session = Arc::clone(&self.session);
-        let heartbeat_timeout = self.server.config.transport.heartbeat_timeout;
+        let transport = &self.server.config.transport;
+        // What is held outlives an outage that nobody has noticed yet, as frpc reckons too.
+        let grace = session
+            .held()
+            .map_or(Duration::ZERO, |_| transport.hold.grace);
+        let heartbeat_timeout = transport.heartbeat_timeout.map(|limit| limit + grace);
         let mut ticks = tokio::time::interval(HEARTBEAT_CHECK);
         loop {
             let message = tokio::select! {

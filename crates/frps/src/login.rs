@@ -196,17 +196,14 @@ async fn log_in(
         privilege_key: &login.privilege_key,
     };
     let instance = login.holdfast.get().map(|hello| &hello.instance);
-    match held::take_over(server, link, &login) {
-        Some(before) => {
-            info!("takes over from the client's process before");
-            before.end(EndCause::TakenOver);
-            before.finished().await;
-        }
-        None => {
-            let registry = &server.registry;
-            registry.may_displace(&run_id, stamp, instance).await?;
-        }
+    if let Some(before) = held::take_over(server, link, &login) {
+        info!("takes over from the client's process before");
+        before.end(EndCause::TakenOver);
+        before.finished().await;
     }
+    // Its own run id is free by now; another client's is not given away by that proof.
+    let registry = &server.registry;
+    registry.may_displace(&run_id, stamp, instance).await?;
 
     let has_own_id = !login.client_id.is_empty();
     let session = Session::new(Beginning {

@@ -256,6 +256,10 @@ impl Server {
             let stream = tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep_until(login_deadline.into()), if !link.is_admitted() => {
+                    // It may have proven itself since the wait began.
+                    if link.is_admitted() {
+                        continue;
+                    }
                     self.time_out(&link);
                     break;
                 }

@@ -23,6 +23,7 @@ use frp_proto::hold::session::{Config, EndReason, Event, Role, Session, SessionE
 use frp_proto::hold::{Budget, CarrierId, Generation, HeldStream, Route, Side};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use transports::{BoxStream, Carrier};
 
 use super::stream::{Driver, HeldConn, Shared, now};
@@ -55,6 +56,8 @@ struct State {
     is_planned: bool,
     streams: HashMap<u64, Arc<Shared>>,
     over: Option<EndReason>,
+    /// Waits for the end of the grace time.
+    grace: Option<AbortOnDropHandle<()>>,
 }
 
 /// Where a session stands; changes can be waited for with [`HeldSession::subscribe`].
@@ -104,6 +107,7 @@ impl HeldSession {
             is_planned: false,
             streams: HashMap::new(),
             over: None,
+            grace: None,
         };
         Arc::new_cyclic(|this| Self {
             id,
@@ -386,10 +390,12 @@ impl HeldSession {
     /// Does something with the session, and then what follows from it.
     fn change<T>(&self, op: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
+        let before = state.session.in_use();
         let result = op(&mut state);
         let event = state.session.poll_event();
         if let Some(Event::InUse(_, generation)) = event {
             state.generation = generation;
+            state.grace = None;
         }
         let (mut gone, mut ended) = (BTreeMap::new(), Vec::new());
         if let Some(Event::Over(reason)) = event {
@@ -401,7 +407,9 @@ impl HeldSession {
         drop(state);
 
         match event {
-            Some(Event::InUse(carrier, _)) => self.move_streams(carrier),
+            Some(Event::InUse(carrier, _)) if before != Some(carrier) => self.move_streams(carrier),
+            // Only its number has risen: nothing moves.
+            Some(Event::InUse(..)) => {}
             Some(Event::Holding { until }) => self.wait_for_grace(until),
             Some(Event::Over(reason)) => tracing::debug!("the session is over: {reason:?}"),
             None => {}
@@ -435,6 +443,9 @@ impl HeldSession {
             let own = state.streams.iter().filter(|(id, _)| own(id));
             own.map(|(id, shared)| (*id, Arc::clone(shared))).collect()
         };
+        if streams.is_empty() {
+            return;
+        }
         let classes: HashMap<u64, _> = streams
             .iter()
             .map(|(id, shared)| (*id, shared.look(|inner| seen::place(inner.current_class()))))
@@ -451,12 +462,14 @@ impl HeldSession {
     /// Ends the session when the grace time has passed without a carrier.
     fn wait_for_grace(&self, until: Instant) {
         let this = Weak::clone(&self.this);
-        task::spawn("grace time", async move {
+        let waiting = task::spawn("grace time", async move {
             tokio::time::sleep_until(until.into()).await;
             if let Some(session) = this.upgrade() {
                 session.change(|state| state.session.handle_timeout(now()));
             }
         });
+        // One for each session at most: that of the outage before ends here.
+        self.state.lock().grace = Some(AbortOnDropHandle::new(waiting));
     }
 }
 

@@ -82,9 +82,13 @@ impl Pair {
             panic!("a join comes first");
         };
         let server = &self.server;
-        let answered = answer_join(stream, carrier, CarrierId(id), async |session| {
-            (session == *server.id()).then(|| Arc::clone(server))
-        });
+        let answered = answer_join(
+            stream,
+            carrier,
+            CarrierId(id),
+            async |session| (session == *server.id()).then(|| Arc::clone(server)),
+            || (),
+        );
         answered.await.map(|(_, stream)| stream)
     }
 

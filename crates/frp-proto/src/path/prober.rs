@@ -170,7 +170,8 @@ impl Prober {
             burst: None,
             last_inbound: now,
             last_outbound: now,
-            peer_next_at: None,
+            // A client asks as soon as it has joined: one that never does is gone.
+            peer_next_at: (role == Role::Answering).then_some(now),
             is_silent: false,
             events: VecDeque::new(),
             n_invalid: 0,

@@ -79,6 +79,10 @@ impl Memory {
         let lock = match dir.path() {
             Some(path) => match lock(&path.join(format!("{name}.lock"))) {
                 Ok(lock) => Some(lock),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    tracing::warn!("cannot lock state file {name}: {error}: nothing is remembered");
+                    return Self::forgetful();
+                }
                 Err(error) => {
                     tracing::debug!("another frpc uses {name}: nothing is remembered: {error}");
                     return Self::forgetful();
@@ -183,10 +187,11 @@ impl Memory {
             let (session_id, key) = held
                 .map(|(id, key)| (STANDARD.encode(id), STANDARD.encode(key.to_bytes())))
                 .unwrap_or_default();
+            // Only who holds streams has proven anything. A server that was one stays one here:
+            // that it no longer shows it is what is noticed.
+            record.is_holdfast |= !key.is_empty();
             record.session_id = session_id;
             record.resume_key = key;
-            // A server that was one stays one here: that it no longer shows it is what is noticed.
-            record.is_holdfast |= welcome.is_some();
             if let Some(endpoints) = welcome {
                 record.endpoints = endpoints;
             }
@@ -338,6 +343,9 @@ mod tests {
     fn a_server_that_was_a_holdfast_is_remembered_as_one() {
         let memory = Memory::forgetful();
         memory.set_session("id", None, Some(Vec::new()));
+        assert!(!memory.is_holdfast(), "nothing was proven");
+        let key = ResumeKey::from_bytes([7; 32]);
+        memory.set_session("id", Some(([1; 16], key)), Some(Vec::new()));
         memory.set_session("id", None, None);
         assert!(memory.is_holdfast());
     }

@@ -38,12 +38,16 @@ pub(crate) async fn answer_join(
             if held.carriers.contain(link.id) || !link.belong_to(&held) {
                 return None;
             }
-            held.make_room();
             *wanted.lock() = Some(Arc::clone(&held));
             Some(Arc::clone(&held.session))
         }
     };
-    let joining = join::answer_join(stream, &link.carrier, link.id, find);
+    let make_room = || {
+        if let Some(held) = &*wanted.lock() {
+            held.make_room();
+        }
+    };
+    let joining = join::answer_join(stream, &link.carrier, link.id, find, make_room);
     let joined = match timeout_at(deadline.into(), joining).await {
         Ok(Ok((_, stream))) => Ok(stream),
         Ok(Err(refused)) => Err(refused.cause),
@@ -91,8 +95,10 @@ async fn serve_carrier(link: Arc<Link>, held: Arc<Held>, stream: SessionStream) 
     // What was decided before it was known here.
     held.recheck.notify_one();
     let Joined { link, held } = &Joined { link, held };
-    let (watch, mut events) =
+    let (mut watch, mut events) =
         CarrierWatch::start(&held.session, link.id, &link.carrier, stream, config);
+    // Nobody takes them here, so none are kept.
+    drop(watch.take_proxy_datagrams());
     held.carriers.set_watch(link.id, watch);
     let (kind, peer) = (link.carrier.kind(), link.carrier.peer_addr());
     let watching = async {

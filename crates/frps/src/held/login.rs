@@ -132,11 +132,11 @@ pub(crate) fn take_over(
 /// The name of held streams in `holdfast.capabilities`.
 const CAPABILITY: &str = "hold";
 
-/// Streams of one client that are held at once: as many as an address has ports. Each is a user's
-/// connection or one that waits for a user, so a client that needs more has run out of others
-/// first. Further ones are refused.
-const MAX_STREAMS: usize = 65_536;
+/// Streams of one client that are held at once: half again what one server is meant to carry. Each
+/// may receive its first window of 64 KiB beyond all budgets, 2 GiB in the worst of cases. Further
+/// ones are refused.
+const MAX_STREAMS: usize = 32_768;
 
 /// What the streams of one client may keep together, of what all clients may. A stream at 1 Gbit/s
-/// and 20 ms keeps 15 MB; beyond this each goes on with its floor of 16 KiB, and its user waits.
+/// and 20 ms keeps 15 MB; beyond this each sends on with its floor of 16 KiB, and its user waits.
 const MAX_BYTES: u64 = 128 * 1024 * 1024;

@@ -16,7 +16,8 @@ use super::{MAX_JOINS, SessionStream, exporter};
 use crate::hold::HeldSession;
 
 /// Server: answers the join at the front of `stream`. `find` knows the live sessions; a join may come
-/// right behind its login, so it may wait for a moment. Whatever is refused has been answered,
+/// right behind its login, so it may wait for a moment. `make_room` is called once a proof is right,
+/// and may close carriers that the session can do without. Whatever is refused has been answered,
 /// counted, and logged.
 ///
 /// Nothing that comes here touches a session before its proof has been found right.
@@ -25,12 +26,13 @@ pub async fn answer_join<F>(
     carrier: &Arc<dyn Carrier>,
     id: CarrierId,
     find: impl FnOnce(SessionId) -> F + Send,
+    make_room: impl Fn() + Send,
 ) -> Result<(Arc<HeldSession>, SessionStream), JoinRefused>
 where
     F: Future<Output = Option<Arc<HeldSession>>> + Send,
 {
     stream.set_class(Class::Control);
-    let exchange = Box::pin(exchange(&mut stream, carrier, id, find));
+    let exchange = Box::pin(exchange(&mut stream, carrier, id, find, make_room));
     let outcome = match tokio::time::timeout(PATIENCE, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => Err("join not in time"),
@@ -63,6 +65,7 @@ async fn exchange<F>(
     carrier: &Arc<dyn Carrier>,
     id: CarrierId,
     find: impl FnOnce(SessionId) -> F + Send,
+    make_room: impl Fn() + Send,
 ) -> Result<(Arc<HeldSession>, Generation), &'static str>
 where
     F: Future<Output = Option<Arc<HeldSession>>> + Send,
@@ -80,6 +83,7 @@ where
             send(stream, &Joined::unknown()).await;
             return Err("join proof");
         };
+        make_room();
         let generation = join.generation;
         let added = session.add_carrier(id, generation, Arc::clone(carrier));
         let (status, number, cause) = match added {

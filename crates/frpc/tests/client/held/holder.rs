@@ -177,7 +177,7 @@ impl Shared {
                     Ok(First::Join(stream)) => {
                         let find =
                             async |session: SessionId| this.live.lock().get(&session).cloned();
-                        let joined = answer_join(stream, &carrier, id, find).await;
+                        let joined = answer_join(stream, &carrier, id, find, || ()).await;
                         let Ok((held, stream)) = joined else {
                             return;
                         };

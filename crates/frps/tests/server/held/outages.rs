@@ -7,6 +7,7 @@ use frp_core::proto::hold::session::EndReason;
 use frp_core::proto::hold::session_frame::GoodbyeReason;
 use frp_core::proto::msg::Ping;
 use frp_core::proto::{Message, path};
+use frp_core::transports::memory::MemoryTransport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -33,6 +34,25 @@ async fn a_users_connection_outlives_its_carrier() {
     }
     // The one that the login came over is long gone.
     expect_echo(&mut user, &vec![7; 300_000]).await;
+    expect_echo(&mut crate::client::user(port).await, b"somebody new").await;
+}
+
+#[tokio::test]
+async fn a_standby_on_which_nothing_happened_for_long_takes_streams() {
+    let time_to_log_in = Duration::from_millis(200);
+    let network = MemoryTransport::new().with_keys();
+    let rig = Rig::on(network.with_login_timeout(time_to_log_in), |_| {}).await;
+    let mut client = rig.client().await;
+    let port = client.tcp_proxy("web").await;
+    client.echo();
+    let mut user = user(port).await;
+    expect_echo(&mut user, b"before").await;
+
+    client.join(rig.dial().await).await.unwrap();
+    // It has joined, so that this is nothing to it.
+    tokio::time::sleep(2 * time_to_log_in).await;
+    client.use_last(true);
+    expect_echo(&mut user, b"behind").await;
     expect_echo(&mut crate::client::user(port).await, b"somebody new").await;
 }
 

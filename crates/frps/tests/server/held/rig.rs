@@ -37,9 +37,15 @@ impl Rig {
     }
 
     pub(crate) async fn with(configure: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::on(MemoryTransport::new().with_keys(), configure).await
+    }
+
+    pub(crate) async fn on(
+        network: MemoryTransport,
+        configure: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let mut config = config();
         configure(&mut config);
-        let network = MemoryTransport::new().with_keys();
         let addr = "127.0.0.1:7000".parse().unwrap();
         let listener = network.bind(addr).await.unwrap();
         Self {
