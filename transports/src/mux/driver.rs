@@ -20,6 +20,9 @@ use super::batch::Batch;
 use super::session::Phase;
 use super::shared::{Shared, now};
 
+#[cfg(test)]
+mod tests;
+
 /// How long a closed carrier goes on sending: the contract's second.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,8 @@ pub(super) struct Driver<I: Io> {
     timer: Pin<Box<Sleep>>,
     phase: Phase,
     close_at: Option<Instant>,
+    /// The byte stream is told of its end, and takes nothing any more.
+    is_shutting: bool,
     /// The byte stream's own end has been sent.
     is_shut: bool,
     abort: Option<Box<dyn Fn() + Send + Sync>>,
@@ -80,6 +85,7 @@ impl<I: Io> Driver<I> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             phase: Phase::Open,
             close_at: None,
+            is_shutting: false,
             is_shut: false,
             abort,
         }
@@ -107,6 +113,7 @@ impl<I: Io> Driver<I> {
             read_buffer,
             batch,
             write_error,
+            is_shutting,
             ..
         } = self;
         let mut next_timeout = now;
@@ -126,7 +133,9 @@ impl<I: Io> Driver<I> {
                 (None, None) => {}
             }
             session.handle_timeout(now);
-            let is_blocked = !batch.is_empty();
+            // The peer may ask for something while it has not read our end yet. An answer could not
+            // be written, and the error would break off what is still on its way.
+            let is_blocked = !batch.is_empty() || *is_shutting;
             if !is_blocked {
                 session.poll_transmit(batch, now);
             }
@@ -182,10 +191,9 @@ impl<I: Io> Driver<I> {
     /// goes on until the peer has closed as well: a socket that is closed over unread bytes takes
     /// back what it has sent.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_shut
-            && self.batch.is_empty()
-            && self.shared.with(|session| session.is_flushed())
-        {
+        self.is_shutting = self.is_shutting
+            || (self.batch.is_empty() && self.shared.with(|session| session.is_flushed()));
+        if self.is_shutting && !self.is_shut {
             self.is_shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
         }
         if self.close_at.is_some_and(|at| Instant::now() >= at) {
