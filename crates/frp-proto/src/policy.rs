@@ -167,8 +167,9 @@ impl Policy {
 
     /// What the server knows of a carrier. It may come over another one.
     pub fn handle_peer_path(&mut self, now: Instant, carrier: CarrierId, report: &PathReport) {
+        let samples = self.config.window_samples;
         if let Some(entry) = self.carriers.get_mut(&carrier) {
-            entry.peer = Some(*report);
+            entry.handle_peer_report(report, samples);
             self.hear_of_silence(now, carrier, report.inbound_silence);
         }
         self.settle(now);

@@ -235,6 +235,24 @@ fn udp_that_is_policed_by_rate_is_not_returned_to_because_it_looks_good_when_idl
 }
 
 #[test]
+fn udp_that_is_policed_below_a_stream_is_left_although_probes_pass() {
+    // 8 and 12 of 20 Mbit/s.
+    for policed in [1_000_000.0, 1_500_000.0] {
+        each_seed(40, |seed| {
+            let mut run = on_quic(seed);
+            run.mark();
+            let begin = run.elapsed();
+            run.link.udp_rate_max = Some(policed);
+            run.run_secs(300);
+            assert_eq!(run.transport(), Some(Tcp), "{:?}", run.switches());
+            assert!(run.n_changes() <= 2, "{:?}", run.switches());
+            let left = run.switches()[0].0 - begin;
+            assert!(left < Duration::from_secs(12), "after {left:?}");
+        });
+    }
+}
+
+#[test]
 fn links_that_are_bad_for_all_make_nobody_flap() {
     let links = [
         ("clean", Loss::Random(0.0), 0),

@@ -23,6 +23,8 @@ pub(crate) struct Carrier {
     pub(crate) report: PathReport,
     /// The other end's report.
     pub(crate) peer: Option<PathReport>,
+    /// The share that the other end lost of its latest packets, while it had bulk to send.
+    peer_loss: f64,
     /// Reports of the last seconds, the newest last.
     pub(crate) recent: VecDeque<(Instant, PathReport)>,
     pub(crate) is_silent: bool,
@@ -63,6 +65,7 @@ impl Carrier {
             control: TcpControl::default(),
             report: PathReport::default(),
             peer: None,
+            peer_loss: 0.0,
             recent: VecDeque::new(),
             is_silent: false,
             excused_until: None,
@@ -100,6 +103,27 @@ impl Carrier {
                 self.good_since = now;
             }
         }
+    }
+
+    pub(crate) fn handle_peer_report(&mut self, report: &PathReport, samples: u64) {
+        let before = self.peer.replace(*report).unwrap_or_default();
+        let packets = report.packets.unwrap_or_default();
+        let packets = packets.since(&before.packets.unwrap_or_default());
+        self.peer_loss = if report.queues.bulk > 0 && packets.total >= samples {
+            packets.share()
+        } else {
+            0.0
+        };
+    }
+
+    /// The share of data packets that are lost while bulk waits, in the direction that loses more;
+    /// 0 where there are fewer than `samples` of them since the earlier report.
+    pub(crate) fn bulk_loss(&self, before: &PathReport, samples: u64) -> f64 {
+        let packets = self.report.packets.unwrap_or_default();
+        let packets = packets.since(&before.packets.unwrap_or_default());
+        let has_own = self.report.queues.bulk > 0 && packets.total >= samples;
+        let own = if has_own { packets.share() } else { 0.0 };
+        own.max(self.peer_loss)
     }
 
     pub(crate) fn handle_silence(&mut self, now: Instant) {

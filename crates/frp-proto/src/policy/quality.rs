@@ -38,6 +38,9 @@ struct Window {
 #[derive(Clone, Debug)]
 struct Sums {
     base: PathReport,
+    /// Where the packets are counted from that say what it loses. Those of a burst of padding count
+    /// for as long as its rate does: a TCP carrier at rest sends too few others.
+    packets_from: Tally,
     n_reports: u32,
     /// Sum of srtt + 2·rttvar.
     spread_rtt: Duration,
@@ -66,6 +69,14 @@ const ADAPT_STEP: f64 = 0.05;
 const RETURN_SLACK: f64 = 0.9;
 /// And its interactive time so much longer, by share and in time.
 const RETURN_SLACK_TIME: (f64, Duration) = (1.25, Duration::from_millis(10));
+/// What a UDP carrier may lose of its data packets while bulk waits. Congestion control that lossy
+/// links need loses less where the link is full. What is above is a policer or a link that loses as
+/// much of everything, and probes, few and small, pass the former as if there was none: the rates of
+/// both carriers tell them apart.
+const UDP_LOSS_MAX: f64 = 0.25;
+/// From this share of what slow start allows, a burst over TCP was held back by it and not by the
+/// path: half, because the other carrier takes its part of the path meanwhile.
+const SLOW_START_SHARE: f64 = 0.5;
 /// Of two carriers of unequal preference, at start.
 const START_SLACK: f64 = 1.25;
 
@@ -184,12 +195,11 @@ impl Policy {
             heartbeats.total >= LOOK_HEARTBEATS && heartbeats.share() > config.loss_threshold;
         let has_bulk = entry.has_bulk();
         let family = self.places[entry.place].candidate.transport.family();
-        let packets = entry.report.packets.unwrap_or_default();
-        let packets = packets.since(&before.packets.unwrap_or_default());
-        let crawls = family == Family::Tcp
-            && has_bulk
-            && packets.total >= config.window_samples
-            && packets.share() >= config.tcp_loss;
+        let bulk_loss = entry.bulk_loss(before, config.window_samples);
+        let crawls = match family {
+            Family::Tcp => bulk_loss >= config.tcp_loss,
+            Family::Udp => bulk_loss >= UDP_LOSS_MAX,
+        };
         let stands_still = entry.stall(now) >= config.stall_max / 2;
         // A transfer needs some time to grow on a carrier that has just come into use.
         let has_grown = entry.has_been_used_for(now, config.window);
@@ -285,13 +295,16 @@ impl Policy {
         let is_full = question.window.is_full(now, from, to, &self.config);
         let is_stuck = now.saturating_duration_since(question.started) > QUESTION_MAX;
         let next = self.new_window(now, question.from, question.to);
-        let (true, false, Some(next)) = (is_full, is_stuck, next) else {
+        let (true, false, Some(mut next)) = (is_full, is_stuck, next) else {
             self.question = Some(question);
             if is_stuck {
                 self.end_question(now, false);
             }
             return;
         };
+        if self.family(question.to) == Family::Tcp {
+            next.to.packets_from = question.window.to.packets_from;
+        }
         let window = std::mem::replace(&mut question.window, next);
         self.decide_by(now, &window, question);
     }
@@ -367,11 +380,16 @@ impl Policy {
         let config = &self.config;
         let is_tcp = self.family(in_use) == Family::Tcp;
         let is_starved = is_bulk && from.bulk_rate < self.capacity.get() / 2.0;
+        let loss_max = if is_tcp {
+            config.tcp_loss
+        } else {
+            UDP_LOSS_MAX
+        };
         let cause = if from.stall >= config.stall_max {
             Cause::Stall
         } else if from.heartbeat_loss > config.loss_threshold {
             Cause::Loss
-        } else if is_starved || (is_tcp && is_bulk && from.packet_loss >= config.tcp_loss) {
+        } else if is_starved || (is_bulk && from.packet_loss >= loss_max) {
             Cause::Slow
         } else {
             return None;
@@ -399,19 +417,31 @@ impl Policy {
         let family = self.family(carrier);
         let report = &entry.report;
         let heartbeat_loss = report.heartbeats.since(&sums.base.heartbeats).share();
-        let packet_loss = sums.packet_loss(entry, family, self.config.window_samples);
+        let samples = self.config.window_samples;
+        let mut packet_loss = sums.packet_loss(entry, family, samples);
+        if is_bulk {
+            packet_loss = packet_loss.max(entry.bulk_loss(&sums.base, samples));
+        }
         let n_reports = sums.n_reports.max(1);
         let spread_rtt = sums.spread_rtt / n_reports;
         let one_way = one_way_loss(report, &sums.base);
 
         let known = self.capacity.get();
         let measured = entry.measured_rate.filter(|_| !is_bulk);
+        let slow_start = score::slow_start_rate(self.config.measure_bytes, report.min_rtt);
+        // Where slow start was the limit, the link is: what it has shown, and a round more.
+        let shown = measured.map(|rate| match family {
+            Family::Tcp if rate >= slow_start * SLOW_START_SHARE => {
+                (rate * 2.0).max(self.capacity.arrived())
+            }
+            _ => rate,
+        });
         let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
         let capacity = known.max(by_burst);
         let by_model = score::bulk_rate(family, entry.control, capacity, packet_loss, report.srtt);
         let bulk_rate = match is_bulk {
             true => by_model.min(sums.delivered / f64::from(n_reports)),
-            false => measured.map_or(by_model, |rate| by_model.min(rate)),
+            false => shown.map_or(by_model, |rate| by_model.min(rate)),
         };
         Some(Measured {
             heartbeat_loss,
@@ -457,6 +487,7 @@ impl Sums {
     fn new(entry: &Carrier) -> Self {
         Self {
             base: entry.report,
+            packets_from: entry.report.packets.unwrap_or_default(),
             n_reports: 0,
             spread_rtt: Duration::ZERO,
             delivered: 0.0,
@@ -478,7 +509,8 @@ impl Sums {
 
     /// From data packets where there were enough, from probes otherwise.
     fn packet_loss(&self, entry: &Carrier, family: Family, samples: u64) -> f64 {
-        let packets = self.packets(entry);
+        let packets = entry.report.packets.unwrap_or_default();
+        let packets = packets.since(&self.packets_from);
         match family {
             _ if packets.total >= samples => packets.share(),
             Family::Udp => one_way_loss(&entry.report, &self.base),

@@ -17,6 +17,8 @@ pub enum TcpControl {
 
 /// TCP's usual segment with timestamps.
 const MSS: f64 = 1448.0;
+/// What TCP sends before the first acknowledgement, also after a rest (RFC 6928).
+const INITIAL_SEGMENTS: f64 = 10.0;
 /// Above it bbr's bandwidth filter takes loss for a slower link.
 const BBR_LOSS_MAX: f64 = 0.15;
 /// Over which bbr then falls to nearly nothing.
@@ -51,6 +53,16 @@ pub(crate) fn mathis_rate(loss: f64, rtt: Duration) -> f64 {
     1.22 * MSS / (rtt.as_secs_f64().max(0.000_1) * loss.sqrt())
 }
 
+/// At what rate a burst of `bytes` arrives, from its first byte to its last, over a TCP carrier that
+/// has rested and that nothing but its own slow start holds back: ten segments first, and twice as
+/// many in each round trip after. What is measured near it says that the path gives more.
+pub(crate) fn slow_start_rate(bytes: u64, rtt: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
+    let bytes = bytes as f64;
+    let n_rounds = (bytes / (INITIAL_SEGMENTS * MSS) + 1.0).log2().ceil() - 1.0;
+    bytes / (n_rounds.max(1.0) * rtt.as_secs_f64().max(0.000_1))
+}
+
 /// How long interactive data takes: the round trip with its variation, what losing it costs, and
 /// the stalls. A loss costs a UDP carrier about two round trips (noticing it, sending again); on
 /// TCP that shows in the round-trip times themselves.
@@ -79,8 +91,17 @@ const STALL_MIN: Duration = Duration::from_millis(250);
 /// The rate that the link has shown of late, over whichever carrier.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Capacity {
-    /// Maxima of epochs, the newest last.
-    epochs: VecDeque<(Instant, f64)>,
+    /// The newest last.
+    epochs: VecDeque<Epoch>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Epoch {
+    start: Instant,
+    /// Maximum of what the link must have carried, with what was lost.
+    carried: f64,
+    /// Maximum of what arrived.
+    arrived: f64,
 }
 
 /// Ten of these are remembered: a link that has become slower is believed after this long.
@@ -91,25 +112,35 @@ impl Capacity {
     /// What was delivered, with the loss at the time.
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
     pub(crate) fn add(&mut self, now: Instant, delivered: u64, loss: f64) {
-        let rate = delivered as f64 / (1.0 - loss.clamp(0.0, 0.5));
+        let arrived = delivered as f64;
+        let carried = arrived / (1.0 - loss.clamp(0.0, 0.5));
         match self.epochs.back_mut() {
-            Some((start, max)) if now.saturating_duration_since(*start) < EPOCH => {
-                *max = max.max(rate);
+            Some(epoch) if now.saturating_duration_since(epoch.start) < EPOCH => {
+                epoch.carried = epoch.carried.max(carried);
+                epoch.arrived = epoch.arrived.max(arrived);
             }
             _ => {
                 if self.epochs.len() == MAX_EPOCHS {
                     self.epochs.pop_front();
                 }
-                self.epochs.push_back((now, rate));
+                self.epochs.push_back(Epoch {
+                    start: now,
+                    carried,
+                    arrived,
+                });
             }
         }
     }
 
     pub(crate) fn get(&self) -> f64 {
-        self.epochs
-            .iter()
-            .map(|(_, rate)| *rate)
-            .fold(0.0, f64::max)
+        let carried = self.epochs.iter().map(|epoch| epoch.carried);
+        carried.fold(0.0, f64::max)
+    }
+
+    /// The most that has arrived.
+    pub(crate) fn arrived(&self) -> f64 {
+        let arrived = self.epochs.iter().map(|epoch| epoch.arrived);
+        arrived.fold(0.0, f64::max)
     }
 }
 
@@ -138,6 +169,14 @@ mod tests {
         assert!((tcp(TcpControl::Bbr, 0.10) - 90.0).abs() < 0.01);
         assert!((tcp(TcpControl::Bbr, 0.20) - 40.0).abs() < 0.01);
         assert!(tcp(TcpControl::Bbr, 0.30) < 2.0);
+    }
+
+    #[test]
+    fn a_burst_of_256_kib_needs_four_round_trips_after_the_first() {
+        let rate = slow_start_rate(256 * 1024, Duration::from_millis(50));
+        assert!((rate / MBIT - 10.49).abs() < 0.01, "{rate}");
+        let one_round = slow_start_rate(14_480, Duration::from_millis(50));
+        assert!((one_round / MBIT - 2.32).abs() < 0.01, "{one_round}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use frp_proto::path::{Counters, Pace, Probe, Prober, ProberConfig, Queues, Role, Tally};
+use frp_proto::path::{Counters, Pace, Probe, Prober, ProberConfig, Queues, Random, Role, Tally};
 use frp_proto::policy::{Family, Transport};
 
 use crate::link::{Link, Way};
@@ -22,6 +22,9 @@ pub(crate) struct SimCarrier {
 
 /// What waits while there is bulk.
 const BACKLOG: u64 = 1_000_000;
+
+/// Of a burst of padding.
+const BURST_PACKETS: u64 = 181;
 
 /// Messages in order over a path that loses: what TCP makes of it.
 #[derive(Default)]
@@ -92,6 +95,26 @@ impl SimCarrier {
         self.packets.lost += (sent_packets * seen_loss).round() as u64;
         self.acked += arrived as u64;
         arrived as u64
+    }
+
+    /// A burst of 256 KiB. Returns the rate at which it arrives.
+    pub(crate) fn burst(&mut self, link: &Link, random: &mut Random) -> f64 {
+        let family = self.family();
+        let loss = link.mean_loss(family);
+        let rate = link.rate * (1.0 - loss);
+        if family == Family::Udp {
+            return rate.min(link.udp_rate_max.unwrap_or(rate));
+        }
+        let n_lost = (0..BURST_PACKETS).filter(|_| random.unit() < loss);
+        let n_lost = n_lost.count() as u64;
+        let unit = random.unit();
+        self.packets.total += BURST_PACKETS;
+        self.packets.lost += n_lost;
+        // A TCP that has rested begins slowly: four round trips for so much.
+        let slow_start = 262_144.0 / (4.0 * link.rtt().as_secs_f64());
+        let mathis = 1.22 * 1448.0 / (link.rtt().as_secs_f64() * loss.sqrt());
+        rate.min(slow_start * (0.55 + 0.45 * unit))
+            .min(mathis * (0.5 + unit))
     }
 
     /// Tells the client's prober what the transport has counted.

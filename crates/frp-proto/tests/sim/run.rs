@@ -361,14 +361,10 @@ impl Run {
             }
             Event::Moved(id) => self.policy.handle_promoted(now, id),
             Event::Rate(id) => {
-                let Some(carrier) = self.carriers.get(&id) else {
+                let Some(carrier) = self.carriers.get_mut(&id) else {
                     return;
                 };
-                let family = carrier.family();
-                let mut rate = self.link.rate * (1.0 - self.link.mean_loss(family));
-                if family == Family::Udp {
-                    rate = rate.min(self.link.udp_rate_max.unwrap_or(rate));
-                }
+                let rate = carrier.burst(&self.link, &mut self.random);
                 self.policy.handle_measured_rate(now, id, rate as u64);
             }
             Event::Tick(n) => {
