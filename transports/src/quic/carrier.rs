@@ -28,7 +28,8 @@ pub(super) struct QuicCarrier {
     max_streams: VarInt,
 }
 
-/// The socket of a dialled connection.
+/// The socket of a dialled connection, and of the attempts beside it that were given up.
+#[derive(Clone)]
 pub(super) struct OwnEndpoint {
     pub(super) endpoint: Endpoint,
     pub(super) refusals: Arc<Refusals>,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::carrier::{OwnEndpoint, QuicCarrier, Start};
-use super::settings::{Settings, varint};
+use super::settings::{STRANGER_STREAMS, Settings, varint};
 use super::socket::{Refusals, UdpSocket};
 use super::{QuicDialConfig, is_tls_failure};
 use crate::tcp::{STAGGER, in_turns, resolve};
@@ -39,7 +39,9 @@ pub(super) async fn dial(
 ///
 /// When all have been tried and none has answered yet, the next attempts start beside them. An
 /// attempt that has lost some of its first packets waits longer from retransmission to
-/// retransmission, and a fresh one is most likely there before it.
+/// retransmission, and a fresh one is most likely there before it. All attempts at an address share
+/// one socket: what quinn has ready for receiving from a socket takes megabytes, and while nothing
+/// answers several dials may be under way.
 async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrier>, DialError> {
     let tls_failed = |source| DialError::Tls {
         addr: server.to_string(),
@@ -55,13 +57,25 @@ async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrie
     let mut unanswered = VecDeque::new();
     let mut gaps = FRESH_ATTEMPT_GAPS.iter();
     let mut attempts = JoinSet::new();
+    let mut sockets: Vec<(SocketAddr, OwnEndpoint)> = Vec::new();
     let mut last_failure = None;
     let mut next = addrs.pop_front();
     loop {
         if let Some(addr) = next.take() {
             let config = config.clone();
             let (tls, name) = (Arc::clone(&tls), name.clone());
-            attempts.spawn(async move { (addr, attempt(&config, addr, tls, &name).await) });
+            let own = match sockets.iter().find(|(its, _)| *its == addr) {
+                Some((_, own)) => Ok(own.clone()),
+                None => own_endpoint(addr, config.local_ip).inspect(|own| {
+                    sockets.push((addr, own.clone()));
+                }),
+            };
+            attempts.spawn(async move {
+                match own {
+                    Ok(own) => (addr, attempt(&config, addr, own, tls, &name).await),
+                    Err(error) => (addr, Err(error.into())),
+                }
+            });
             unanswered.push_back(addr);
         }
         let gap = match addrs.is_empty() {
@@ -142,17 +156,20 @@ impl From<ConnectionError> for Failure {
     }
 }
 
-/// Connects to one address, over a socket of its own.
+/// Connects to one address.
 async fn attempt(
     config: &QuicDialConfig,
     addr: SocketAddr,
+    own: OwnEndpoint,
     tls: Arc<QuicClientConfig>,
     name: &ServerName<'_>,
 ) -> Result<Arc<dyn Carrier>, Failure> {
     let max_streams = varint(config.max_incoming_streams);
     let settings = Settings {
         idle_timeout: config.idle_timeout,
-        max_streams,
+        // quinn has a place ready for every stream that the peer may open, which is some megabytes
+        // of 100,000. An attempt that may be one of many, and for nothing, does without.
+        max_streams: max_streams.min(STRANGER_STREAMS),
         windows: config.windows,
         congestion: &config.congestion,
     };
@@ -160,7 +177,6 @@ async fn attempt(
     let mut client = ClientConfig::new(tls);
     client.transport_config(Arc::new(transport));
 
-    let own = own_endpoint(addr, config.local_ip)?;
     let connecting = own.endpoint.connect_with(client, addr, &name.to_str())?;
     let connection: Connection = tokio::select! {
         connected = connecting => connected?,
@@ -169,6 +185,7 @@ async fn attempt(
         }
     };
     confirm(&connection).await;
+    connection.set_max_concurrent_bi_streams(max_streams);
     let start = Start {
         connection,
         delivery,
@@ -192,6 +209,7 @@ async fn confirm(connection: &Connection) {
     }
 }
 
+/// A socket for one address.
 fn own_endpoint(peer: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<OwnEndpoint> {
     let refusals = Arc::<Refusals>::default();
     let socket = UdpSocket::connect(peer, local_ip, Arc::clone(&refusals))?;

@@ -54,6 +54,10 @@ impl Refusals {
     }
 }
 
+/// Full packets of quinn's (1,472 bytes) that have room for the longest datagram that a kernel puts
+/// together of several, 65,535 bytes.
+const MAX_RECEIVE_SEGMENTS: usize = 65_535_usize.div_ceil(1472);
+
 /// A bound UDP socket, for quinn.
 #[derive(Debug)]
 pub(super) struct UdpSocket {
@@ -182,7 +186,8 @@ impl AsyncUdpSocket for UdpSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.io.state.gro_segments()
+        // quinn has room for so many full packets, 32 times: 2 MiB of each socket.
+        self.io.state.gro_segments().min(MAX_RECEIVE_SEGMENTS)
     }
 
     fn may_fragment(&self) -> bool {
