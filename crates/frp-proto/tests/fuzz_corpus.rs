@@ -127,7 +127,7 @@ impl Random {
 }
 
 #[test]
-#[ignore = "writes the corpus that the other tests read"]
+#[ignore = "writes the corpus: cargo test -p frp-proto --test fuzz_corpus -- --ignored"]
 fn write_the_seed_corpus() {
     let messages = load("messages");
     for case in messages["v1_messages"].as_array().unwrap() {

@@ -17,7 +17,7 @@ use super::rig::*;
 const PIECE_LEN: usize = 64 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures"]
+#[ignore = "measures: cargo test --release -p frp-core --test hold -- --ignored --nocapture cost"]
 async fn cost_of_holding_bulk() {
     for kind in ["memory", "tcp", "quic"] {
         let mut ratios = Vec::new();
@@ -33,7 +33,7 @@ async fn cost_of_holding_bulk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures"]
+#[ignore = "measures: cargo test --release -p frp-core --test hold -- --ignored --nocapture cost"]
 async fn cost_of_holding_an_echo() {
     for kind in ["memory", "tcp", "quic"] {
         for is_held in [false, true, false, true] {
@@ -126,7 +126,7 @@ async fn ends(kind: &str, is_held: bool) -> (Pair, BoxStream, BoxStream, Keep) {
 }
 
 #[tokio::test]
-#[ignore = "measures"]
+#[ignore = "measures: cargo test --release -p frp-core --test hold -- --ignored --nocapture cost"]
 async fn cost_of_holding_idle_streams() {
     const N: usize = 4_000;
     for is_held in [false, true, false, true] {
