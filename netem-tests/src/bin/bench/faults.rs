@@ -99,7 +99,7 @@ impl Cell<'_> {
 fn subjects() -> Result<Vec<Subject>> {
     let mut subjects = vec![Subject::auto()?];
     let fixed = Subject::all()?.into_iter();
-    subjects.extend(fixed.filter(|subject| !subject.is_bare()));
+    subjects.extend(fixed.filter(|subject| !subject.is_bare() && !subject.is_auto()));
     Ok(subjects)
 }
 

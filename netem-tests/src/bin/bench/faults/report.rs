@@ -29,7 +29,7 @@ impl Report<'_> {
             machine::describe(),
             self.n_runs
         );
-        let ours: Vec<&Subject> = self.subjects.iter().filter(|one| is_auto(one)).collect();
+        let ours: Vec<&Subject> = self.subjects.iter().filter(|one| one.is_auto()).collect();
         for subject in ours {
             let rows = self.own_table(subject);
             if rows.len() > 1 {
@@ -76,7 +76,11 @@ impl Report<'_> {
                 asked.push(in_words(goal));
                 let (text, is_met) = self.against(goal, case, &runs);
                 measured.push(text);
-                met.push(if is_met { "yes" } else { "no" });
+                met.push(match is_met {
+                    Some(true) => "yes",
+                    Some(false) => "no",
+                    None => "not compared",
+                });
             }
             let n_whole = runs.iter().filter(|run| is(run, IS_INTACT)).count();
             if n_whole < runs.len() && !ends_users(case) {
@@ -102,7 +106,7 @@ impl Report<'_> {
         let fixed: Vec<&Subject> = self
             .subjects
             .iter()
-            .filter(|one| !is_auto(one))
+            .filter(|one| !one.is_auto())
             .filter(|one| {
                 Case::all()
                     .iter()
@@ -126,8 +130,8 @@ impl Report<'_> {
     }
 
     /// Returns what was measured against a goal, and whether it is met, by the median, in every run
-    /// with a whole stream.
-    fn against(&self, goal: &Goal, case: &Case, runs: &[&Record]) -> (String, bool) {
+    /// with a whole stream: nothing where nobody has measured what it is compared with.
+    fn against(&self, goal: &Goal, case: &Case, runs: &[&Record]) -> (String, Option<bool>) {
         let n_missing = runs.len() - values(runs, goal.what.key()).len();
         let never = if n_missing > 0 {
             format!(" ({n_missing} of {} never)", runs.len())
@@ -135,19 +139,19 @@ impl Report<'_> {
             String::new()
         };
         if is_goodput(goal.what) {
-            let Some(reference) = self.reference(goal.what, case) else {
+            let Some((reference, by)) = self.reference(goal.what, case) else {
                 let text = pair_worst_low(runs, goal.what.key(), 1);
-                return (format!("{text} Mbit/s{never}"), false);
+                return (format!("{text} Mbit/s{never}"), None);
             };
             let Some(spread) = Spread::of(&values(runs, goal.what.key()), true) else {
-                return ("–".to_owned(), false);
+                return ("–".to_owned(), Some(false));
             };
             let share = spread.scaled(1.0 / reference);
-            let text = format!("{:.2} / {:.2}{never}", share.median, share.min);
-            return (text, share.median >= goal.bound);
+            let text = format!("{:.2} / {:.2} of {by}{never}", share.median, share.min);
+            return (text, Some(share.median >= goal.bound));
         }
         let Some(spread) = Spread::of(&values(runs, goal.what.key()), false) else {
-            return ("never".to_owned(), false);
+            return ("never".to_owned(), Some(false));
         };
         let text = match goal.what {
             Measure::Conflicts | Measure::Switches | Measure::SwitchesIn30s => {
@@ -155,21 +159,24 @@ impl Report<'_> {
             }
             _ => format!("{:.2} / {:.2} s{never}", spread.median, spread.max),
         };
-        (text, n_missing == 0 && spread.median <= goal.bound)
+        let is_met = n_missing == 0 && spread.median <= goal.bound;
+        (text, Some(is_met))
     }
 
-    /// Returns what fixed transports of ours carry in the same case: the best, or TCP.
-    fn reference(&self, what: Measure, case: &Case) -> Option<f64> {
+    /// Returns what fixed transports of ours carry in the same case, the best of those measured or
+    /// TCP, and which it is.
+    fn reference(&self, what: Measure, case: &Case) -> Option<(f64, &'static str)> {
         let fixed = self
             .subjects
             .iter()
-            .filter(|one| one.is_ours() && !is_auto(one))
+            .filter(|one| one.is_ours() && !one.is_auto())
             .filter(|one| what == Measure::Goodput || one.protocol() == Some("tcp"));
         let medians = fixed.filter_map(|one| {
             let runs = self.runs(one, case);
-            Spread::of(&values(&runs, what.key()), true).map(|spread| spread.median)
+            let spread = Spread::of(&values(&runs, what.key()), true)?;
+            Some((spread.median, one.protocol()?))
         });
-        medians.max_by(f64::total_cmp)
+        medians.max_by(|(one, _), (other, _)| one.total_cmp(other))
     }
 
     fn runs(&self, subject: &Subject, case: &Case) -> Vec<&Record> {
@@ -289,8 +296,4 @@ fn is(run: &Record, key: &str) -> bool {
 
 fn is_goodput(what: Measure) -> bool {
     matches!(what, Measure::Goodput | Measure::GoodputBesideTcp)
-}
-
-fn is_auto(subject: &Subject) -> bool {
-    subject.protocol() == Some("auto")
 }

@@ -177,7 +177,7 @@ impl Cell<'_> {
             Kind::Echo | Kind::Connect | Kind::EchoBeside(Way::Down) => !link.is_narrow(),
             Kind::EchoBeside(Way::Up) => self.subject.is_ours() && link.is_one_of(&BESIDE_UP),
             Kind::Starts => self.subject.is_ours() && (link.is_one_of(&STARTS) || link.is_extra),
-            Kind::Fairness(_) => self.subject.is_ours() && link.name == "clean",
+            Kind::Fairness(_) => link.name == "clean",
         }
     }
 

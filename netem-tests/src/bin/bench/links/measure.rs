@@ -73,7 +73,7 @@ impl Lengths {
             }
             Kind::Fairness(_) => self.fair_warm_up + self.fair_window,
         };
-        steps + Duration::from_millis(500)
+        steps + choosing(cell) + Duration::from_millis(500)
     }
 
     /// Returns how long bare TCP gets to be steady: its slow start overshoots or ends too soon, and
@@ -105,7 +105,12 @@ pub(crate) fn run(
         kind => site
             .open(cell.subject.route())
             .context("the tunnel did not come up")
-            .and_then(|_took| once(&site, cell.link, kind, lengths)),
+            .and_then(|_took| {
+                // What a tunnel does that has chosen. Starts look at those that have not.
+                thread::sleep(choosing(cell));
+                stop::check()
+            })
+            .and_then(|()| once(&site, cell.link, kind, lengths)),
     };
     // What goes wrong after Ctrl-C says nothing.
     stop::check()?;
@@ -119,6 +124,15 @@ pub(crate) fn run(
             Outcome::Stalled(format!("{error:#}"))
         }
     })
+}
+
+/// Returns how long a tunnel gets to choose its transport, where it does.
+fn choosing(cell: &Cell<'_>) -> Duration {
+    if cell.subject.is_auto() && cell.kind != Kind::Starts {
+        CHOOSING
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// Values by the names of their metrics.
@@ -379,6 +393,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What belongs to the start of a transfer.
 const START_WATCH: Duration = Duration::from_secs(2);
+
+/// The comparison of transports at the start of `auto` takes 3 s.
+const CHOOSING: Duration = Duration::from_secs(4);
 
 /// A silence that users take for a hang.
 const STALL: Duration = Duration::from_secs(1);

@@ -234,6 +234,7 @@ fn colour(protocol: Option<&str>) -> &'static str {
         Some("kcp") => "#6a3d9a",
         Some("quic") => "#0b7a75",
         Some("websocket") => "#d9a441",
+        Some("auto") => "#c2185b",
         Some(_) => "#8c8c3c",
         None => "#999999",
     }

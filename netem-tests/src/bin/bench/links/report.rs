@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::cell::{Cell, Kind, Way};
-use super::goals;
+use super::goals::{self, FULL, TIE};
 use super::link::Link;
 use super::metric::Metric;
 use super::plot;
@@ -67,9 +67,15 @@ impl Report<'_> {
         rows.extend(goals::rows(self.summary).iter().map(goals::Row::cells));
         format!(
             "### Goals\n\nEach row names the transport whose value it is: the best one, of ours and of \
-             frp's, or the worst one where the row says so. Goodput is in units of \
-             (1 - loss) x rate. Echoes beside bulk count only of transports that move at least \
-             half of that meanwhile. \"runs\": the lowest and the highest.\n\n{}\n",
+             frp's, or the worst one where the row says so. Beside it stands what `auto` reached, \
+             which chooses by itself: bold where that is the goal. Goodput is in units of \
+             (1 - loss) x rate. Behind is who moves more than {:.0} % less than another and less \
+             than {FULL} of that unit; all else is a tie. Of bytes sent, each link's best transport \
+             counts: of those that tie for the most, the one that sends least. Echoes beside bulk \
+             count only of transports that move at least half of that unit meanwhile. Beside a \
+             Cubic flow the smaller of the two shares counts in each run. \"runs\": the lowest \
+             and the highest.\n\n{}\n",
+            100.0 * (1.0 - TIE),
             align(&rows)
         )
     }
@@ -223,6 +229,64 @@ mod tests {
         assert_eq!(tables.matches("###").count(), 1, "the goals: {tables}");
     }
 
+    #[test]
+    fn a_tie_with_frp_is_not_behind() {
+        let runs = |ours, lossy| {
+            tables(&[
+                ("bare/clean/rate-down", 1, goodput(100.0)),
+                ("quic/clean/bulk-down", 1, goodput(ours)),
+                ("frp-quic/clean/bulk-down", 1, goodput(100.0)),
+                ("quic/loss-10/bulk-down", 1, goodput(lossy)),
+                ("frp-quic/loss-10/bulk-down", 1, goodput(81.0)),
+            ])
+        };
+        let behind = |tables: &str| {
+            let row = tables.lines().find(|line| line.contains("bulk behind"));
+            let cells = row.unwrap().split('|').map(str::trim);
+            cells.map(str::to_owned).nth(4).unwrap()
+        };
+
+        assert_eq!(behind(&runs(97.0, 79.5)), "**0**");
+        assert_eq!(behind(&runs(96.0, 79.5)), "1", "neither near nor full");
+    }
+
+    #[test]
+    fn each_links_best_transport_counts_for_the_bytes_sent() {
+        let sent = |mbit, ratio| {
+            let keys = [(Metric::GoodputMbit, mbit), (Metric::WireRatio, ratio)];
+            Outcome::Measured(
+                keys.map(|(key, value)| (key.key().to_owned(), value))
+                    .into(),
+            )
+        };
+        let tables = tables(&[
+            ("bare/clean/rate-down", 1, goodput(100.0)),
+            ("kcp/clean/bulk-down", 1, sent(98.0, 1.05)),
+            ("quic/clean/bulk-down", 1, sent(99.0, 1.15)),
+            ("kcp/loss-10/bulk-down", 1, sent(88.0, 1.2)),
+            ("quic/loss-10/bulk-down", 1, sent(20.0, 4.0)),
+        ]);
+
+        let row = "**1.08 kcp, loss-10 down (any transport: 3.60 quic, loss-10 down)**";
+        assert!(tables.contains(row), "{tables}");
+    }
+
+    #[test]
+    fn beside_another_flow_the_smaller_share_of_each_run_counts() {
+        let share = |share| {
+            let key = Metric::Share.key().to_owned();
+            Outcome::Measured(BTreeMap::from([(key, share)]))
+        };
+        let tables = tables(&[
+            ("kcp/clean/fairness-down", 1, share(0.2)),
+            ("kcp/clean/fairness-down", 2, share(0.5)),
+            ("kcp/clean/fairness-down", 3, share(0.9)),
+        ]);
+
+        assert!(tables.contains(" 0.20 kcp "), "{tables}");
+        assert!(tables.contains("| 0.50 / 0.20 |"), "{tables}");
+    }
+
     fn tables(runs: &[(&str, usize, Outcome)]) -> String {
         let dir = tempfile::tempdir().unwrap();
         let mut records = Records::open(&dir.path().join("links.jsonl")).unwrap();
@@ -239,7 +303,7 @@ mod tests {
             };
             records.add(record).unwrap();
         }
-        let subjects = Subject::without_programs(&["quic", "frp-quic"]);
+        let subjects = Subject::without_programs(&["kcp", "quic", "frp-quic"]);
         let links = [
             Link::of_profile("clean", Profile::default()),
             Link::of_profile("loss-10", Profile::default().loss_pct(10.0)),

@@ -40,7 +40,7 @@ impl Subject {
     /// Returns ours, choosing the transport by itself.
     pub(crate) fn auto() -> Result<Self> {
         let ours = Programs::ours()?;
-        let auto = Self::over_each("", "Holdfast", &ours, &[("auto", Transport::Auto)])?;
+        let auto = Self::over_each("", "Holdfast", &ours, &[(AUTO, Transport::Auto)])?;
         auto.into_iter().next().context("one in, one out")
     }
 
@@ -118,6 +118,16 @@ impl Subject {
         self.protocol.is_none()
     }
 
+    /// Says whether it chooses its transport by itself.
+    pub(crate) fn is_auto(&self) -> bool {
+        self.protocol == Some(AUTO)
+    }
+
+    /// Says whether the kernel does its congestion control.
+    pub(crate) fn is_over_tcp(&self) -> bool {
+        matches!(self.protocol, Some("tcp" | "websocket" | WSS))
+    }
+
     pub(crate) fn is_peer(&self) -> bool {
         self.name.starts_with(PEER_PREFIX)
     }
@@ -139,12 +149,13 @@ fn fingerprint(programs: &Programs) -> Result<String> {
 }
 
 /// Ours, in the order of the report.
-const OURS: [(&str, Transport); 5] = [
+const OURS: [(&str, Transport); 6] = [
     ("tcp", Transport::Tcp),
     ("websocket", Transport::Websocket),
     (WSS, Transport::Wss),
     ("kcp", Transport::Kcp),
     ("quic", Transport::Quic),
+    (AUTO, Transport::Auto),
 ];
 
 /// frp's. Its server takes no wss without something in front of it.
@@ -154,6 +165,9 @@ const PEERS: [(&str, Transport); 4] = [
     ("kcp", Transport::Kcp),
     ("quic", Transport::Quic),
 ];
+
+/// Whichever transport is best.
+const AUTO: &str = "auto";
 
 /// WebSocket inside of TLS.
 pub(crate) const WSS: &str = "wss";

@@ -50,9 +50,20 @@ impl<'a> Summary<'a> {
         self.subjects.iter().filter(|subject| subject.is_ours())
     }
 
+    /// Returns ours that chooses its transport by itself.
+    pub(crate) fn auto(&self) -> impl Iterator<Item = &'a Subject> {
+        self.ours().filter(|subject| subject.is_auto())
+    }
+
     /// Returns frp's, if they are measured.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &'a Subject> {
         self.subjects.iter().filter(|subject| subject.is_peer())
+    }
+
+    /// Returns each link in each direction.
+    pub(crate) fn links_and_ways(&self) -> impl Iterator<Item = (&'a Link, Way)> {
+        let links = self.links.iter();
+        links.flat_map(|link| Way::BOTH.map(|way| (link, way)))
     }
 
     /// Returns the link of that name, if it is measured.
@@ -70,6 +81,22 @@ impl<'a> Summary<'a> {
         let runs = self.records.of(&cell::name(subject, link, kind));
         let values: Vec<f64> = runs.iter().filter_map(|run| value(run, metric)).collect();
         (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Returns the smaller of the shares of a tunnel and of the flow beside it, of each run.
+    pub(crate) fn smaller_share(&self, subject: &str, link: &str, way: Way) -> Option<Spread> {
+        let runs = self
+            .records
+            .of(&cell::name(subject, link, Kind::Fairness(way)));
+        let shares: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| match run.outcome {
+                Outcome::Stalled(_) => Metric::Share.of_a_stall(),
+                _ => value(run, Metric::Share),
+            })
+            .map(|share| share.min(1.0 - share))
+            .collect();
+        Spread::of(&shares, Metric::Share.more_is_better())
     }
 
     /// Returns what bare TCP carries over the link without its faults, in Mbit/s: the most of all

@@ -12,6 +12,8 @@ pub(crate) struct Row {
     pub(super) unit: Unit,
     /// Ours.
     pub(super) reached: Option<Reached>,
+    /// Ours, choosing the transport by itself.
+    pub(super) auto: Option<Reached>,
     /// frp's.
     pub(super) peer: Option<Reached>,
 }
@@ -79,6 +81,15 @@ impl Row {
             Verdict::Missed => (reached, "missed"),
             Verdict::NotMeasured => ("–".to_owned(), ""),
         };
+        let auto = self.auto.as_ref().map(|auto| auto.value.median);
+        let auto = auto.map_or_else(String::new, |auto| {
+            let value = self.unit.write(auto);
+            match self.verdict_on(auto) {
+                Verdict::Goal => format!("**{value}**"),
+                Verdict::Missed => format!("{value} missed"),
+                Verdict::Least | Verdict::NotMeasured => value,
+            }
+        });
         vec![
             self.what.clone(),
             self.goal.words.clone(),
@@ -86,17 +97,23 @@ impl Row {
             reached,
             spread,
             verdict.to_owned(),
+            auto,
             write(&self.peer),
         ]
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
-        let Some(reached) = &self.reached else {
-            return Verdict::NotMeasured;
-        };
+        self.reached
+            .as_ref()
+            .map_or(Verdict::NotMeasured, |reached| {
+                self.verdict_on(reached.value.median)
+            })
+    }
+
+    fn verdict_on(&self, value: f64) -> Verdict {
+        // As it is written: a bound is not missed in a digit that nobody sees.
+        let value = self.unit.rounded(value);
         let is_met = |bound: &Bound| {
-            // As it is written: a bound is not missed in a digit that nobody sees.
-            let value = self.unit.rounded(reached.value.median);
             if self.unit.more_is_better() {
                 value >= bound.value
             } else {
@@ -115,9 +132,11 @@ impl Row {
 
 /// Returns the heads of the columns.
 pub(crate) fn head() -> Vec<String> {
-    ["", "goal", "least", "reached", "runs", "which is", "frp"]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "", "goal", "least", "reached", "runs", "which is", "auto", "frp",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// Returns the best value of any of `subjects`.
@@ -232,9 +251,26 @@ mod tests {
                 "**0.98 quic**",
                 "0.93–1.03",
                 "goal",
+                "",
                 ""
             ]
         );
+    }
+
+    #[test]
+    fn auto_stands_beside_the_best_and_says_what_it_misses() {
+        let auto = |value| {
+            let auto = Some(reached(value));
+            let row = Row {
+                auto,
+                ..share(0.98)
+            };
+            row.cells()[6].clone()
+        };
+
+        assert_eq!(auto(0.97), "**0.97**");
+        assert_eq!(auto(0.94), "0.94");
+        assert_eq!(auto(0.62), "0.62 missed");
     }
 
     #[test]
@@ -263,6 +299,7 @@ mod tests {
             least: Bound::share(0.93),
             unit: Unit::Share,
             reached: Some(reached(value)),
+            auto: None,
             peer: None,
         }
     }

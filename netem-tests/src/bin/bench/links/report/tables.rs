@@ -92,12 +92,14 @@ pub(super) fn all() -> Vec<Table> {
     for way in Way::BOTH {
         tables.push(Table {
             title: format!("Beside one Cubic flow {}", way_words(way)),
-            text: "The tunnel's share of what both move in 15 s.",
+            text: "The tunnel's share of what both move in 15 s / the smaller share of the two.",
             value: Box::new(move |report, subject, link| {
-                let share = report.known(subject, link, Kind::Fairness(way), Metric::Share);
-                share.map(|share| vec![share])
+                let summary = report.summary;
+                let share = report.known(subject, link, Kind::Fairness(way), Metric::Share)?;
+                let smaller = summary.smaller_share(subject.name(), &link.name, way)?;
+                Some(vec![share, smaller])
             }),
-            write: share_with_spread,
+            write: |values| format!("{:.2} / {:.2}", values[0].median, values[1].median),
         });
     }
     tables
