@@ -15,6 +15,7 @@
 
 pub mod budget;
 pub mod datagram;
+mod demand;
 pub mod frame;
 pub mod join;
 pub mod key;

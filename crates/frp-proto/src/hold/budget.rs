@@ -20,6 +20,9 @@ struct Inner {
 /// What every direction of a stream may keep whatever the budget says: one full DATA frame.
 pub const FLOOR: u64 = 16 * 1024;
 
+/// As long as no more than this part of a budget is used, it counts as roomy.
+const ROOMY_PART: u64 = 4;
+
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
@@ -39,6 +42,12 @@ impl Budget {
     /// The bound.
     pub fn limit(&self) -> u64 {
         self.0.limit
+    }
+
+    /// Whether most of it is left, so that a stream may have room that it has not shown to need.
+    fn is_roomy(&self) -> bool {
+        let parent = self.0.parent.as_ref();
+        self.used() <= self.limit() / ROOMY_PART && parent.is_none_or(Self::is_roomy)
     }
 
     /// Takes `n` bytes, or nothing.
@@ -91,6 +100,11 @@ pub(super) struct Share {
 impl Share {
     pub(super) fn new(budget: Budget) -> Self {
         Self { budget, taken: 0 }
+    }
+
+    /// Whether most of the budget is left.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.budget.is_roomy()
     }
 
     /// Makes the share as large as `n_bytes` beyond the floor ask for. False, and nothing has

@@ -7,6 +7,7 @@ use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
 use super::budget::{Budget, FLOOR, Share};
+use super::demand::Demand;
 use super::frame::Ack;
 use super::pieces::{Pieces, SMALL};
 use super::{INITIAL_WINDOW, MAX_WINDOW};
@@ -25,6 +26,10 @@ pub(super) const ACK_BYTES: u64 = 64 * 1024;
 /// The window is this many times what is read in a round trip, as the sender's buffer is: losses
 /// of the carrier keep what follows for some round trips.
 pub(super) const ROUND_TRIPS: u64 = 6;
+
+/// So many rounds in a row that would do with a quarter of the window make it smaller. On a path
+/// that loses packets single rounds bring nothing and the next one much.
+const N_LOW_ROUNDS: u32 = 8;
 
 /// What a peer cannot have meant. The route is at fault, and what has been received stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -75,6 +80,8 @@ pub(super) struct ReceiveQueue {
     ack_at: Option<Instant>,
     is_ack_due: bool,
     round: Round,
+    n_low_rounds: u32,
+    demand: Demand,
 }
 
 impl ReceiveQueue {
@@ -93,6 +100,8 @@ impl ReceiveQueue {
             ack_at: None,
             is_ack_due: false,
             round: Round::default(),
+            n_low_rounds: 0,
+            demand: Demand::default(),
         }
     }
 
@@ -160,9 +169,15 @@ impl ReceiveQueue {
     /// Takes up to `max` bytes for the reader.
     pub(super) fn read(&mut self, max: usize, rtt: Duration, now: Instant) -> Option<Bytes> {
         let bytes = self.ready.pop(max)?;
-        self.round.count(bytes.len() as u64);
+        let n_bytes = bytes.len() as u64;
+        self.round.count(n_bytes);
         if let Some(rate) = self.round.rate(rtt, now) {
             self.adapt_window(rate.in_round_trips(ROUND_TRIPS, rtt));
+        }
+        if let Some(wanted) = self.demand.count(n_bytes, self.window, rtt, now)
+            && self.share.is_roomy()
+        {
+            self.resize_window(self.window.max(wanted.min(MAX_WINDOW)));
         }
         let grant = self.granted().saturating_sub(self.told.limit());
         // A sender that has used up its window waits for this.
@@ -259,11 +274,19 @@ impl ReceiveQueue {
     /// The window grows with what is read, as far as the budget goes, and shrinks with it.
     fn adapt_window(&mut self, wanted: u64) {
         let wanted = wanted.clamp(INITIAL_WINDOW, MAX_WINDOW);
-        let window = if wanted < self.window / 4 {
-            self.window / 2
-        } else {
-            self.window.max(wanted)
-        };
+        if wanted >= self.window / 4 {
+            self.n_low_rounds = 0;
+            self.resize_window(self.window.max(wanted));
+            return;
+        }
+        self.n_low_rounds += 1;
+        if self.n_low_rounds >= N_LOW_ROUNDS {
+            self.n_low_rounds = 0;
+            self.resize_window(self.window / 2);
+        }
+    }
+
+    fn resize_window(&mut self, window: u64) {
         // What was granted stays granted, so that it is given back only as it is used up.
         let promised = window.max(self.limit - self.ready.start());
         if self.share.resize(promised - INITIAL_WINDOW + FLOOR) {
@@ -352,7 +375,7 @@ impl Round {
 }
 
 /// On shorter paths the tick of the scheduler is longer than a round trip.
-const MIN_ROUND: Duration = Duration::from_millis(5);
+pub(super) const MIN_ROUND: Duration = Duration::from_millis(5);
 
 /// Bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

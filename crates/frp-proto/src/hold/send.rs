@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::budget::{Budget, Share};
+use super::demand::Demand;
 use super::frame::{Ack, MAX_DATA_LEN};
 use super::pieces::{PIECE_COST, Pieces};
 use super::receive::{ROUND_TRIPS, Rate, Round};
@@ -40,6 +41,7 @@ pub(super) struct SendQueue {
     resent: u64,
     round: Round,
     rate: Rate,
+    demand: Demand,
 }
 
 impl SendQueue {
@@ -60,6 +62,7 @@ impl SendQueue {
             resent: 0,
             round: Round::default(),
             rate: Rate::default(),
+            demand: Demand::default(),
         }
     }
 
@@ -109,6 +112,13 @@ impl SendQueue {
                 // A round in which the writer had little to say tells nothing of the path.
                 self.rate = rate.max(self.rate.decayed());
                 let wanted = rate.in_round_trips(ROUND_TRIPS, rtt).min(MAX_WINDOW);
+                self.capacity = self.capacity.max(wanted);
+            }
+            if let Some(wanted) = self.demand.count(n_new, self.capacity, rtt, now)
+                && self.share.is_roomy()
+            {
+                // More than the peer lets go would only lie here.
+                let wanted = wanted.min(ack.window).min(MAX_WINDOW);
                 self.capacity = self.capacity.max(wanted);
             }
         }
