@@ -289,6 +289,11 @@ pub struct PathStats {
     pub packets_sent: Option<u64>,
     /// Of these, how many are taken for lost.
     pub packets_lost: Option<u64>,
+    /// Of these, how many are known to have arrived. Packets that nobody acknowledges, such as
+    /// acknowledgements themselves, are among those sent only.
+    pub packets_acked: Option<u64>,
+    /// Bytes a second that congestion control lets go, where the carrier has datagrams.
+    pub send_rate: Option<u64>,
     /// Bytes that the peer is known to have received, whatever they were for.
     pub acked_bytes: Option<u64>,
     /// Bytes that were sent and of whose arrival nothing is known yet.

@@ -14,6 +14,7 @@
 //! 4. [`key`] derives the session key, and [`join`] proves it on a further carrier.
 
 pub mod budget;
+mod copies;
 pub mod datagram;
 mod demand;
 pub mod frame;
@@ -29,6 +30,7 @@ pub mod stream;
 pub mod varint;
 
 pub use budget::Budget;
+pub use copies::CopyPlan;
 pub use receive::ReceiveError;
 pub use route::{CarrierId, Generation, Route};
 pub use session::Session;

@@ -25,7 +25,6 @@ pub(super) struct QuicCarrier {
     endpoint: Option<OwnEndpoint>,
     /// The address that was bound, for an accepted connection.
     bound: SocketAddr,
-    max_streams: VarInt,
 }
 
 /// The socket of a dialled connection, and of the attempts beside it that were given up.
@@ -71,6 +70,7 @@ impl QuicCarrier {
             start.delivery,
             start.windows,
             start.idle_timeout,
+            start.max_streams,
             admission,
         ));
         tokio::spawn(Arc::clone(&shared).keep_alive(start.keepalive_interval));
@@ -80,7 +80,6 @@ impl QuicCarrier {
             shared,
             endpoint,
             bound: start.bound,
-            max_streams: start.max_streams,
         }
     }
 
@@ -173,6 +172,8 @@ impl Carrier for QuicCarrier {
             n_streams: self.shared.n_streams(),
             packets_sent: Some(path.sent_packets),
             packets_lost: Some(path.lost_packets),
+            packets_acked: Some(self.shared.acked_packets()),
+            send_rate: Some(send_rate(path)),
             acked_bytes: Some(self.shared.acked_bytes()),
             in_flight: Some(self.shared.in_flight()),
             n_heard: n_heard(&stats),
@@ -193,7 +194,7 @@ impl Carrier for QuicCarrier {
     }
 
     fn admit(&self) {
-        self.shared.admit(self.max_streams);
+        self.shared.admit();
     }
 
     fn drain(&self) {
@@ -283,6 +284,12 @@ async fn heed_refusals(shared: Arc<Shared>, refusals: Arc<Refusals>) {
         }
         n_heard_before = n_heard;
     }
+}
+
+/// A congestion window in each round trip.
+fn send_rate(path: &quinn::PathStats) -> u64 {
+    let micros = path.rtt.as_micros().max(1);
+    u64::try_from(u128::from(path.cwnd) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }
 
 /// Frames received, in packets whose sender was proven.

@@ -21,6 +21,7 @@ use super::congestion::Congestion;
 pub(super) struct Delivery {
     is_complete: AtomicBool,
     acked_bytes: AtomicU64,
+    acked_packets: AtomicU64,
     in_flight: AtomicU64,
     changed: Notify,
 }
@@ -51,6 +52,11 @@ impl Delivery {
     /// Bytes that the peer has acknowledged, headers included.
     pub(super) fn acked_bytes(&self) -> u64 {
         self.acked_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Packets that the peer has acknowledged.
+    pub(super) fn acked_packets(&self) -> u64 {
+        self.acked_packets.load(Ordering::Relaxed)
     }
 
     /// Bytes sent of which nothing is known yet.
@@ -101,6 +107,7 @@ impl Controller for Reporter {
     ) {
         let acked = &self.delivery.acked_bytes;
         acked.fetch_add(bytes, Ordering::Relaxed);
+        self.delivery.acked_packets.fetch_add(1, Ordering::Relaxed);
         self.controller.on_ack(now, sent, bytes, app_limited, rtt);
     }
 

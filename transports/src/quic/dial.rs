@@ -167,8 +167,7 @@ async fn attempt(
     let max_streams = varint(config.max_incoming_streams);
     let settings = Settings {
         idle_timeout: config.idle_timeout,
-        // quinn has a place ready for every stream that the peer may open, which is some megabytes
-        // of 100,000. An attempt that may be one of many, and for nothing, does without.
+        // The carrier raises it, if the attempt comes to that.
         max_streams: max_streams.min(STRANGER_STREAMS),
         windows: config.windows,
         congestion: &config.congestion,
@@ -185,7 +184,6 @@ async fn attempt(
         }
     };
     confirm(&connection).await;
-    connection.set_max_concurrent_bi_streams(max_streams);
     let start = Start {
         connection,
         delivery,
@@ -230,13 +228,16 @@ fn own_endpoint(peer: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<OwnEnd
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long the attempts so far get before a fresh one starts beside them. Without loss the first
-/// is done by then, unless the path is a long one. After the last of them those under way have all
-/// the time that is left.
-const FRESH_ATTEMPT_GAPS: [Duration; 6] = [
-    Duration::from_millis(250),
+/// is done by then, unless the path is a long one. Where a third of the packets is lost, one attempt
+/// in two takes longer than half a second, and a login has little more than that. After the last of
+/// them those under way have all the time that is left.
+const FRESH_ATTEMPT_GAPS: [Duration; 8] = [
     Duration::from_millis(200),
+    Duration::from_millis(150),
+    Duration::from_millis(150),
+    Duration::from_millis(150),
+    Duration::from_millis(150),
     Duration::from_millis(200),
     Duration::from_millis(250),
-    Duration::from_millis(300),
-    Duration::from_millis(400),
+    Duration::from_millis(350),
 ];

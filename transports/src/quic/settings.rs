@@ -119,9 +119,10 @@ const MAX_UNREAD_DATAGRAMS: usize = 512 * 1024;
 /// Datagrams that wait to be sent. Beyond it the oldest are dropped.
 const MAX_UNSENT_DATAGRAMS: usize = 512 * 1024;
 
-/// What the first retransmissions go by. RFC 9002 has 333 ms; where a third of the packets is lost
-/// that makes a handshake take seconds, and a packet too many does little harm.
-pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// What the first retransmissions go by: the first after three times this. RFC 9002 has 333 ms; where
+/// a third of the packets is lost that makes a handshake take seconds, and a packet too many does
+/// little harm.
+pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(60);
 
 /// Packets that may overtake another before it is taken for lost. RFC 9002 has 3, which paths with
 /// jitter exceed all the time; the time threshold finds losses as well.

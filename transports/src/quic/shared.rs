@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::carrier;
 use super::delivery::Delivery;
-use super::settings::{MIN_SEND_WINDOW, Windows};
+use super::settings::{MIN_SEND_WINDOW, STRANGER_STREAMS, Windows};
 use crate::CarrierError;
 use crate::ended::Ended;
 use crate::info::Admission;
@@ -25,6 +25,9 @@ pub(super) struct Shared {
     delivery: Arc<Delivery>,
     windows: Windows,
     idle_timeout: Duration,
+    max_streams: VarInt,
+    /// Of these, how many the peer has been told that it may have at once.
+    granted_streams: Mutex<u64>,
     /// Others look after the peer's life.
     is_watched: AtomicBool,
     watched: Notify,
@@ -80,18 +83,21 @@ impl Shared {
         delivery: Arc<Delivery>,
         windows: Windows,
         idle_timeout: Duration,
+        max_streams: VarInt,
         admission: Option<Box<dyn Admission>>,
     ) -> Self {
         let receive_window = match admission {
             Some(_) => windows.of_stranger().connection,
             None => windows.connection,
         };
-        Self {
+        let shared = Self {
             connection,
             ended: Ended::default(),
             delivery,
             windows,
             idle_timeout,
+            max_streams,
+            granted_streams: Mutex::new(STRANGER_STREAMS.into_inner()),
             is_watched: AtomicBool::new(false),
             watched: Notify::new(),
             is_admitted: AtomicBool::new(admission.is_none()),
@@ -108,7 +114,9 @@ impl Shared {
                 fitted: windows.send.min(MIN_SEND_WINDOW),
                 ..SendWindow::default()
             }),
-        }
+        };
+        shared.fit_streams();
+        shared
     }
 
     /// Waits for the end of the connection and notes the reason.
@@ -172,6 +180,10 @@ impl Shared {
         self.delivery.acked_bytes()
     }
 
+    pub(super) fn acked_packets(&self) -> u64 {
+        self.delivery.acked_packets()
+    }
+
     pub(super) fn in_flight(&self) -> u64 {
         self.delivery.in_flight()
     }
@@ -190,14 +202,14 @@ impl Shared {
     }
 
     /// Lifts the bounds for strangers. Says whether they were there.
-    pub(super) fn admit(&self, max_streams: VarInt) -> bool {
+    pub(super) fn admit(&self) -> bool {
         if self.is_admitted.swap(true, Ordering::AcqRel) {
             return false;
         }
         if let Some(admission) = &*self.admission.lock() {
             admission.admit();
         }
-        self.connection.set_max_concurrent_bi_streams(max_streams);
+        self.fit_streams();
         self.fit_receive_window();
         self.fit_send_window();
         true
@@ -212,6 +224,7 @@ impl Shared {
             return false;
         }
         self.fit_receive_window();
+        self.fit_streams();
         true
     }
 
@@ -378,6 +391,28 @@ impl Shared {
             .set_receive_window(VarInt::from_u64(*window).unwrap_or(VarInt::MAX));
     }
 
+    /// Lets the peer open more streams as it uses those that it may.
+    ///
+    /// quinn has a place ready for each stream that the peer may open, which is some megabytes for
+    /// 100,000, touched whether there are any or not.
+    fn fit_streams(&self) {
+        if !self.is_admitted.load(Ordering::Acquire) {
+            return;
+        }
+        let n_streams = self.n_streams() as u64;
+        let max = self.max_streams.into_inner();
+        let mut granted = self.granted_streams.lock();
+        // Twice what there are, so that the word is there before it is needed.
+        let wanted = FIRST_STREAMS.max(n_streams.saturating_mul(2)).min(max);
+        if wanted <= *granted {
+            return;
+        }
+        // In steps, since every change is a frame.
+        *granted = wanted.max(granted.saturating_mul(2)).min(max);
+        let granted = VarInt::from_u64(*granted).unwrap_or(self.max_streams);
+        self.connection.set_max_concurrent_bi_streams(granted);
+    }
+
     /// Keeps what waits for sending near to what the path takes.
     ///
     /// More would only wait here instead of in the sender's own buffers: memory, and time until an
@@ -420,6 +455,10 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a carrier that has been left goes on sending what its streams have written: as long as
 /// a stream of another transport.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Streams that a peer who has proven itself may open at once, to begin with. It may have twice as
+/// many as there are from then on. At the bound it waits for a round trip.
+const FIRST_STREAMS: u64 = 128;
 
 /// Packets after which the loss is looked at anew.
 const LOSS_PACKETS: u64 = 200;

@@ -84,6 +84,10 @@ pub struct HoldStats {
     pub n_moved: u64,
     /// Frames, routes and attachments of the peer's that were refused.
     pub n_refused: u64,
+    /// Copies of interactive data that were sent as datagrams.
+    pub n_copies_sent: u64,
+    /// The peer's copies that came before what they are copies of.
+    pub n_copies_used: u64,
 }
 
 /// Why a carrier's stream did not come to carry a held stream. It has been reset.
@@ -254,10 +258,12 @@ impl HeldSession {
         }
     }
 
-    /// Whether interactive data goes a second time as datagrams, while this carrier is in use.
-    pub fn set_copies(&self, id: CarrierId, is_on: bool) {
+    /// Which share of its packets a carrier loses on the way to the peer, and how many bytes a
+    /// second it takes: what decides how often interactive data goes again as datagrams. Without
+    /// loss it does not.
+    pub fn set_loss(&self, id: CarrierId, loss: f64, send_rate: Option<u64>) {
         if let Some(watched) = self.state.lock().carriers.get(&id) {
-            watched.held.set_copies(is_on);
+            watched.held.set_loss(loss, send_rate);
         }
     }
 

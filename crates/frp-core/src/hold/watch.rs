@@ -2,6 +2,7 @@
 
 mod drop_oldest;
 mod lines;
+mod loss;
 mod meter;
 mod padding;
 mod task;
@@ -21,6 +22,8 @@ use super::HeldSession;
 use super::join::SessionStream;
 use drop_oldest::DropOldest;
 use task::Task;
+
+pub(in crate::hold) use loss::UNKNOWN_LOSS;
 
 pub use padding::answer_padding;
 

@@ -208,8 +208,9 @@ async fn a_stream_that_lost_only_its_route_goes_on_over_the_same_carrier() {
 }
 
 #[tokio::test]
-async fn copies_go_as_datagrams_only_while_they_are_asked_for() {
+async fn copies_go_as_datagrams_only_where_something_is_lost() {
     let (pair, path) = Pair::connected().await;
+    pair.client.set_loss(path.id, 0.0, None);
     let (mut ours, mut theirs) = pair.open().await;
     let n_datagrams = || path.faults[0].n_datagrams.load(Ordering::Relaxed);
     ours.write_all(b"once").await.unwrap();
@@ -217,10 +218,14 @@ async fn copies_go_as_datagrams_only_while_they_are_asked_for() {
     let mut buf = [0; 4];
     theirs.read_exact(&mut buf).await.unwrap();
 
-    pair.client.set_copies(path.id, true);
+    pair.client.set_loss(path.id, 0.01, None);
     path.faults[0].is_black_hole.store(true, Ordering::Relaxed);
     ours.write_all(b"copy").await.unwrap();
-    assert_eq!(n_datagrams(), 1);
+    assert_eq!(
+        n_datagrams(),
+        0,
+        "not in the packet of what it is a copy of"
+    );
     let copy = path.client.recv_datagram().await.unwrap();
     pair.server.handle_datagram(copy.clone());
     theirs.read_exact(&mut buf).await.unwrap();
@@ -235,6 +240,34 @@ async fn copies_go_as_datagrams_only_while_they_are_asked_for() {
     ours.write_all(b"more").await.unwrap();
     theirs.read_exact(&mut buf).await.unwrap();
     assert_eq!(&buf, b"more", "and the copy came once");
+}
+
+#[tokio::test]
+async fn both_ends_send_copies_and_count_those_that_were_needed() {
+    let (pair, path) = Pair::connected().await;
+    let (mut ours, mut theirs) = pair.open().await;
+    theirs.write_all(b"first").await.unwrap();
+    let mut buf = [0; 5];
+    ours.read_exact(&mut buf).await.unwrap();
+    pair.server.set_loss(path.id, 0.3, Some(1 << 20));
+    path.faults[1].is_black_hole.store(true, Ordering::Relaxed);
+    theirs.write_all(b"again").await.unwrap();
+    let mut reading = Box::pin(ours.read_exact(&mut buf));
+    loop {
+        tokio::select! {
+            biased;
+            read = &mut reading => {
+                read.unwrap();
+                break;
+            }
+            // A carrier of the rig gives back what it was given.
+            copy = path.server.recv_datagram() => pair.client.handle_datagram(copy.unwrap()),
+        }
+    }
+    drop(reading);
+    assert_eq!(&buf, b"again");
+    assert!(pair.server.stats().n_copies_sent > 0);
+    assert_eq!(pair.client.stats().n_copies_used, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

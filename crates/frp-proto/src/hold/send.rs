@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::budget::{Budget, Share};
+use super::copies::{Copies, CopyPlan};
 use super::demand::Demand;
 use super::frame::{Ack, MAX_DATA_LEN};
 use super::pieces::{PIECE_COST, Pieces};
@@ -35,8 +36,9 @@ pub(super) struct SendQueue {
     /// On any route, so that the peer can have it.
     was_fin_sent: bool,
     is_fin_acked: bool,
-    /// Up to where a copy went as datagrams.
+    /// Up to where copies are planned, or not wanted.
     copied: u64,
+    copies: Copies,
     /// How many bytes were sent again.
     resent: u64,
     round: Round,
@@ -59,6 +61,7 @@ impl SendQueue {
             was_fin_sent: false,
             is_fin_acked: false,
             copied: 0,
+            copies: Copies::default(),
             resent: 0,
             round: Round::default(),
             rate: Rate::default(),
@@ -178,23 +181,33 @@ impl SendQueue {
             || (self.is_finished && !self.is_fin_sent && self.sent == end)
     }
 
-    /// Bytes that were sent, are not acknowledged, and have no copy yet; when all that is under
-    /// way is at most `max_in_flight`.
-    pub(super) fn next_copy(
-        &mut self,
-        max: usize,
-        max_in_flight: u64,
-    ) -> Option<(u64, Vec<Bytes>)> {
-        let offset = self.copied.max(self.pieces.start());
-        if self.in_flight() > max_in_flight || offset >= self.sent {
-            return None;
+    /// How many bytes were sent of which nobody has said yet whether they are copied; none when
+    /// more than `max_in_flight` is under way.
+    pub(super) fn uncopied(&mut self, max_in_flight: u64) -> u64 {
+        if self.in_flight() > max_in_flight {
+            self.copied = self.sent;
         }
+        self.sent - self.copied.clamp(self.pieces.start(), self.sent)
+    }
+
+    /// Has copies made of these bytes, `max` in each.
+    pub(super) fn plan_copies(&mut self, max: u64, plan: CopyPlan, now: Instant) {
+        let start = self.copied.max(self.pieces.start());
+        self.copies.plan(start, self.sent, max, plan, now);
+        self.copied = self.sent;
+    }
+
+    /// A copy that is due: where in the stream it belongs, and the bytes.
+    pub(super) fn next_copy(&mut self, max: u64, now: Instant) -> Option<(u64, Vec<Bytes>)> {
+        let (start, end) = self.copies.poll(self.pieces.start(), max, now)?;
         let mut out = Vec::new();
-        let n = self
-            .pieces
-            .gather(offset, (max as u64).min(self.sent - offset), &mut out);
-        self.copied = offset + n;
-        Some((offset, out))
+        self.pieces.gather(start, end - start, &mut out);
+        Some((start, out))
+    }
+
+    /// When the next copy is due.
+    pub(super) fn copy_at(&self) -> Option<Instant> {
+        self.copies.due()
     }
 
     /// Whether there is something to be sent again before anything new.
@@ -261,17 +274,19 @@ impl SendQueue {
     /// Gives back memory that only a busy stream needs.
     pub(super) fn rest(&mut self) {
         self.pieces.rest();
+        self.copies.rest();
     }
 
     /// What is allocated.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
-        self.pieces.heap()
+        self.pieces.heap() + self.copies.heap()
     }
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         self.sent = self.pieces.end();
+        self.copies.clear();
         self.pieces.trim(self.sent);
         self.resend_at = self.sent;
         self.resend_end = self.sent;

@@ -299,12 +299,14 @@ impl HeldStream {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit)
-    /// are to be called again, if nothing else happens.
+    /// When [`handle_timeout`](Self::handle_timeout), [`poll_transmit`](Self::poll_transmit) and
+    /// [`poll_datagram`](Self::poll_datagram) are to be called again, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drained = self.draining.map(|draining| draining.until);
         let ack = self.receive.ack_at().filter(|_| self.current.is_some());
-        drained.into_iter().chain(ack).min()
+        let may_copy = self.current.is_some() && self.ending == Ending::Open;
+        let copy = self.send.copy_at().filter(|_| may_copy);
+        [drained, ack, copy].into_iter().flatten().min()
     }
 
     /// Takes what the owner has to do next.

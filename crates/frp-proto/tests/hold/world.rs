@@ -16,7 +16,7 @@ use frp_proto::hold::frame::{Ack, Attached, Frame, ResetCode, put_data_header};
 use frp_proto::hold::session::{AttachTo, Class, Config, Role};
 use frp_proto::hold::stream::Event;
 use frp_proto::hold::{
-    Budget, CarrierId, Generation, HeldStream, MAX_WINDOW, Output, Route, Session,
+    Budget, CarrierId, CopyPlan, Generation, HeldStream, MAX_WINDOW, Output, Route, Session,
 };
 
 use crate::app::App;

@@ -279,12 +279,8 @@ impl Driver {
         match event {
             WatchEvent::Path(report) => {
                 link.report = report;
-                let is_in_use = self.policy.in_use() == Some(id);
                 if let Some(held) = &held {
                     held.set_rtt(attempt::hold_id(id), report.min_rtt);
-                    if let Some(is_on) = link.copies.handle_report(&report).filter(|_| is_in_use) {
-                        held.set_copies(attempt::hold_id(id), is_on);
-                    }
                     self.policy.handle_users(now, held.n_busy_streams());
                 }
                 self.policy.handle_path(now, id, &report);

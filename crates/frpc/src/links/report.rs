@@ -27,6 +27,11 @@ pub struct LinksStatus {
     pub held_bytes: u64,
     /// Bytes that were sent a second time.
     pub replayed_bytes: u64,
+    /// Copies of interactive data that were sent, and the server's that came before what they are
+    /// copies of.
+    pub copies_sent: u64,
+    /// See `copies_sent`.
+    pub copies_used: u64,
     /// What happened last, the newest last.
     pub events: Vec<EventStatus>,
 }

@@ -32,6 +32,10 @@ struct HeldView {
     kept_bytes: u64,
     /// Bytes that were sent a second time.
     replayed_bytes: u64,
+    /// Copies of interactive data that were sent, and the client's that came before what they are
+    /// copies of.
+    copies_sent: u64,
+    copies_used: u64,
     /// How often a connection moved to another carrier.
     moved: u64,
     /// What of the client's was refused.
@@ -96,6 +100,8 @@ impl HeldView {
             streams: stats.n_streams,
             kept_bytes: stats.kept_bytes,
             replayed_bytes: stats.replayed_bytes,
+            copies_sent: stats.n_copies_sent,
+            copies_used: stats.n_copies_used,
             moved: stats.n_moved,
             refused: stats.n_refused,
             carriers: carriers.collect(),

@@ -3,11 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use frp_proto::hold::CarrierId;
+use bytes::Bytes;
+use frp_proto::hold::{CarrierId, CopyPlan};
+use lossy::redundancy::Redundancy;
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
-use transports::Carrier;
+use transports::{Carrier, DatagramError};
+
+use crate::hold::stream::now;
+use crate::hold::watch::UNKNOWN_LOSS;
 
 /// The longest payload of a copy: fits into a datagram on every path that QUIC works on (1,200
 /// bytes of UDP payload, less its header and tag). A longer one would be refused by some carriers.
@@ -19,8 +25,23 @@ pub(in crate::hold) struct HeldCarrier {
     pub(in crate::hold) carrier: Arc<dyn Carrier>,
     /// The shortest round trip of late in microseconds; 0 while nobody has said.
     rtt_micros: AtomicU64,
-    sends_copies: AtomicBool,
+    /// Of copies: whether the carrier has datagrams, as far as is known, what the path loses, and
+    /// how fast it is.
+    has_datagrams: AtomicBool,
+    loss_millionths: AtomicU64,
+    send_rate: AtomicU64,
+    redundancy: Mutex<Redundancy>,
 }
+
+/// Shorter than this a copy could leave in one packet with what it is a copy of: the clock of
+/// timers ticks in milliseconds.
+const MIN_SPACING: Duration = Duration::from_millis(2);
+
+/// What a copy takes on the wire beside its bytes: the headers of the datagram, of QUIC, of UDP and
+/// of IP.
+const COPY_OVERHEAD: u64 = 80;
+
+const MILLION: f64 = 1e6;
 
 impl HeldCarrier {
     pub(super) fn new(id: CarrierId, carrier: Arc<dyn Carrier>) -> Arc<Self> {
@@ -29,9 +50,13 @@ impl HeldCarrier {
             id,
             carrier,
             rtt_micros: AtomicU64::new(0),
-            sends_copies: AtomicBool::new(false),
+            has_datagrams: AtomicBool::new(true),
+            loss_millionths: AtomicU64::new(0),
+            send_rate: AtomicU64::new(0),
+            redundancy: Mutex::new(Redundancy::new(now())),
         };
         held.set_rtt(rtt);
+        held.set_loss(UNKNOWN_LOSS, None);
         Arc::new(held)
     }
 
@@ -48,13 +73,47 @@ impl HeldCarrier {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    pub(super) fn set_copies(&self, is_on: bool) {
-        self.sends_copies.store(is_on, Ordering::Relaxed);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share, which is at least 0"
+    )]
+    pub(super) fn set_loss(&self, loss: f64, send_rate: Option<u64>) {
+        let millionths = (loss.clamp(0.0, 1.0) * MILLION) as u64;
+        self.loss_millionths.store(millionths, Ordering::Relaxed);
+        if let Some(rate) = send_rate {
+            self.send_rate.store(rate, Ordering::Relaxed);
+        }
     }
 
-    /// Whether interactive data goes a second time as datagrams.
-    pub(in crate::hold) fn sends_copies(&self) -> bool {
-        self.sends_copies.load(Ordering::Relaxed)
+    /// Which copies of so many bytes are to be made. `None`: there are none.
+    #[expect(clippy::cast_precision_loss, reason = "a million at most")]
+    pub(in crate::hold) fn plan_copies(&self, n_bytes: u64, now: Instant) -> Option<CopyPlan> {
+        let millionths = self.loss_millionths.load(Ordering::Relaxed);
+        if millionths == 0 || n_bytes == 0 || !self.has_datagrams.load(Ordering::Relaxed) {
+            return None;
+        }
+        let copies = self.redundancy.lock().copies(
+            now,
+            n_bytes + COPY_OVERHEAD,
+            millionths as f64 / MILLION,
+            self.send_rate.load(Ordering::Relaxed),
+            self.rtt().unwrap_or_default(),
+        );
+        (copies.n_extra > 0).then(|| CopyPlan {
+            n_copies: copies.n_extra,
+            spacing: copies.spacing.max(MIN_SPACING),
+        })
+    }
+
+    /// Sends a copy. What does not get through is no loss. Says whether it is on its way.
+    pub(in crate::hold) fn send_copy(&self, datagram: Bytes) -> bool {
+        let sent = self.carrier.send_datagram(datagram);
+        if matches!(sent, Err(DatagramError::Unsupported)) {
+            self.has_datagrams.store(false, Ordering::Relaxed);
+        }
+        sent.inspect_err(|error| tracing::trace!("no copy: {error}"))
+            .is_ok()
     }
 }
 

@@ -9,6 +9,8 @@ pub(in crate::hold) struct Counters {
     n_moved: AtomicU64,
     /// Bytes that streams which are over have sent again.
     replayed: AtomicU64,
+    n_copies_sent: AtomicU64,
+    n_copies_used: AtomicU64,
 }
 
 impl Counters {
@@ -25,6 +27,26 @@ impl Counters {
 
     pub(in crate::hold) fn count_replayed(&self, n_bytes: u64) {
         self.replayed.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+
+    /// A copy of interactive data has been sent.
+    pub(in crate::hold) fn count_copy_sent(&self) {
+        self.n_copies_sent.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("holdfast_copies_sent_total").increment(1);
+    }
+
+    /// A copy has brought what was not there yet.
+    pub(in crate::hold) fn count_copy_used(&self) {
+        self.n_copies_used.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("holdfast_copies_used_total").increment(1);
+    }
+
+    pub(super) fn n_copies_sent(&self) -> u64 {
+        self.n_copies_sent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn n_copies_used(&self) -> u64 {
+        self.n_copies_used.load(Ordering::Relaxed)
     }
 
     pub(super) fn n_refused(&self) -> u64 {

@@ -57,6 +57,8 @@ impl HeldSession {
             replayed_bytes: self.counters.replayed(),
             n_moved: self.counters.n_moved(),
             n_refused: self.counters.n_refused(),
+            n_copies_sent: self.counters.n_copies_sent(),
+            n_copies_used: self.counters.n_copies_used(),
         };
         for shared in streams {
             let (kept, resent) = shared.look(|inner| (inner.held().kept(), inner.held().resent()));

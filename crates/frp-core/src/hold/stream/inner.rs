@@ -215,7 +215,9 @@ impl Inner {
         now: Instant,
         wakes: &mut Wakes,
     ) -> Result<(), StreamError> {
-        self.held.handle_datagram(offset, payload, now)?;
+        if self.held.handle_datagram(offset, payload, now)? {
+            self.counters.count_copy_used();
+        }
         self.handle_events(wakes);
         self.discard(now);
         self.send(now, wakes);
@@ -389,18 +391,32 @@ impl Inner {
                 break;
             }
             link.push(out.take());
-            if link.carrier.sends_copies() {
-                send_copies(&mut self.held, link);
+            if let Some(plan) = link.carrier.plan_copies(self.held.uncopied(), now) {
+                self.held.plan_copies(MAX_COPY_LEN, plan, now);
             }
             self.tell_class();
             self.write_links(cx);
             self.handle_events(wakes);
         }
         OUTPUT.set(out);
+        self.send_copies(now);
         // The end of a route may be due without anything to send before it.
         self.write_links(cx);
         self.handle_events(wakes);
         self.tell_class();
+    }
+
+    /// Sends the copies that are due.
+    fn send_copies(&mut self, now: Instant) {
+        while let Some(datagram) = self.held.poll_datagram(MAX_COPY_LEN, now) {
+            let sent = self.current_link().is_some_and(|at| {
+                let link = &self.links[at];
+                link.carrier.send_copy(datagram)
+            });
+            if sent {
+                self.counters.count_copy_sent();
+            }
+        }
     }
 
     fn write_links(&mut self, cx: &mut Context<'_>) {
@@ -506,16 +522,6 @@ impl Inner {
 thread_local! {
     /// Lent to one stream at a time, so that idle ones have none. After a panic it is another one.
     static OUTPUT: Cell<Output> = Cell::default();
-}
-
-/// Sends second copies of what has just been sent. What does not get through is no loss.
-fn send_copies(held: &mut HeldStream, link: &Link) {
-    while let Some(datagram) = held.poll_datagram(MAX_COPY_LEN) {
-        if let Err(error) = link.carrier.carrier.send_datagram(datagram) {
-            tracing::trace!("no copy: {error}");
-            break;
-        }
-    }
 }
 
 /// The answer to an attachment that is refused, as it is on the wire.

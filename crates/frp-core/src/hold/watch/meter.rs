@@ -56,6 +56,16 @@ impl Meter {
     }
 }
 
+/// Packets whose fate is known, and those of them that were lost.
+pub(super) fn fates(stats: &PathStats) -> Option<Tally> {
+    let lost = stats.packets_lost?;
+    let total = match stats.packets_acked {
+        Some(acked) => acked + lost,
+        None => stats.packets_sent?.max(lost),
+    };
+    Some(Tally { total, lost })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

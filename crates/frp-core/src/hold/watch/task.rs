@@ -14,7 +14,8 @@ use transports::{BoxStream, Carrier, DatagramError};
 
 use super::drop_oldest::DropOldest;
 use super::lines::{Heard, Lines};
-use super::meter::Meter;
+use super::loss::LossMeter;
+use super::meter::{self, Meter};
 use super::{Shared, WatchEvent, now, padding};
 use crate::hold::HeldSession;
 
@@ -27,6 +28,7 @@ pub(super) struct Task {
     shared: Arc<Shared>,
     lines: Lines,
     meter: Meter,
+    loss: LossMeter,
     events: DropOldest<WatchEvent>,
     proxies: DropOldest<Bytes>,
     looked_at: Option<Instant>,
@@ -67,6 +69,7 @@ impl Task {
             role,
             shared,
             meter: Meter::default(),
+            loss: LossMeter::default(),
             events,
             proxies,
             looked_at: None,
@@ -246,6 +249,10 @@ impl Task {
             let stats = self.carrier.path_stats();
             let rate = before.delivered_rate;
             let user_bytes = self.session.user_bytes();
+            if let Some(fates) = meter::fates(&stats) {
+                let loss = self.loss.look(fates);
+                self.session.set_loss(self.id, loss, stats.send_rate);
+            }
             let look = self.meter.look(stats, user_bytes, queues, rate);
             if look.has_heard {
                 prober.handle_inbound(now);

@@ -49,16 +49,18 @@ impl HeldStream {
     }
 
     /// Takes bytes that came as a datagram, which may be lost, repeated or late. What does not fit
-    /// is dropped: it comes as a frame as well.
+    /// is dropped: it comes as a frame as well. Says whether it brought something to read.
     pub fn handle_datagram(
         &mut self,
         offset: u64,
         payload: Bytes,
         now: Instant,
-    ) -> Result<(), StreamError> {
+    ) -> Result<bool, StreamError> {
+        let before = self.receive.received();
         match self.handle_data(offset, payload, now) {
-            Err(StreamError::Receive(ReceiveError::TooManyGaps)) => Ok(()),
-            result => result,
+            Ok(()) => Ok(self.receive.received() > before),
+            Err(StreamError::Receive(ReceiveError::TooManyGaps)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

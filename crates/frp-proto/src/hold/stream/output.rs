@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{AttachState, Ending, HeldStream, MAX_COPIED_IN_FLIGHT};
 use crate::hold::datagram::{Datagram, MAX_DATA_HEADER_LEN};
 use crate::hold::frame::{Attach, AttachStatus, Attached, Frame, put_data_header};
-use crate::hold::{Route, Side};
+use crate::hold::{CopyPlan, Route, Side};
 
 /// Frames to be written to a carrier's stream, as headers and slices of what was written.
 #[derive(Debug, Default)]
@@ -110,17 +110,29 @@ impl HeldStream {
         }
     }
 
-    /// A datagram of at most `max_len` bytes with a second copy of bytes that were sent and are
-    /// not acknowledged, as long as so little is under way that it looks interactive. Each byte
-    /// is copied once.
-    pub fn poll_datagram(&mut self, max_len: usize) -> Option<Bytes> {
+    /// How many bytes were sent since the last call of [`plan_copies`](Self::plan_copies): none
+    /// when so much is under way that it does not look interactive.
+    pub fn uncopied(&mut self) -> u64 {
+        match self.ending {
+            Ending::Open => self.send.uncopied(MAX_COPIED_IN_FLIGHT),
+            _ => 0,
+        }
+    }
+
+    /// Has copies of these bytes made for datagrams of at most `max_len` bytes.
+    pub fn plan_copies(&mut self, max_len: usize, plan: CopyPlan, now: Instant) {
+        let max = max_len.saturating_sub(MAX_DATA_HEADER_LEN) as u64;
+        self.send.plan_copies(max, plan, now);
+    }
+
+    /// A datagram of at most `max_len` bytes with a copy that is due, of bytes that were sent and
+    /// are not acknowledged.
+    pub fn poll_datagram(&mut self, max_len: usize, now: Instant) -> Option<Bytes> {
         if self.ending != Ending::Open || self.current.is_none() {
             return None;
         }
-        let max = max_len
-            .checked_sub(MAX_DATA_HEADER_LEN)
-            .filter(|n| *n > 0)?;
-        let (offset, slices) = self.send.next_copy(max, MAX_COPIED_IN_FLIGHT)?;
+        let max = max_len.saturating_sub(MAX_DATA_HEADER_LEN) as u64;
+        let (offset, slices) = self.send.next_copy(max, now)?;
         let mut out = Vec::with_capacity(max_len);
         let datagram = Datagram::Data {
             stream: self.id,

@@ -8,7 +8,7 @@ use super::*;
 use crate::hold::budget::FLOOR;
 use crate::hold::frame::{Ack, Attach, Attached, Decoder, Frame, MAX_DATA_LEN};
 use crate::hold::receive::{ACK_DELAY, MAX_AHEAD};
-use crate::hold::{INITIAL_WINDOW, MAX_WINDOW};
+use crate::hold::{CopyPlan, INITIAL_WINDOW, MAX_WINDOW};
 
 const A: Route = route(1, 1);
 const B: Route = route(2, 2);
@@ -420,10 +420,20 @@ fn gaps_are_bounded_and_small_pieces_do_not_keep_large_buffers() {
 #[test]
 fn copies_go_as_datagrams_while_little_is_under_way() {
     let mut pair = Pair::attached();
+    let plan = CopyPlan {
+        n_copies: 1,
+        spacing: Duration::from_millis(3),
+    };
     pair.write_here(b"keystroke");
+    assert_eq!(pair.opener.uncopied(), 0, "nothing is sent yet");
     let frames = pair.frames_of_opener(A);
-    let datagram = pair.opener.poll_datagram(1200).unwrap();
-    assert_eq!(pair.opener.poll_datagram(1200), None, "once");
+    assert_eq!(pair.opener.uncopied(), 9);
+    pair.opener.plan_copies(1200, plan, pair.now);
+    assert_eq!(pair.opener.uncopied(), 0);
+    assert_eq!(pair.opener.poll_datagram(1200, pair.now), None, "in time");
+    let due = pair.opener.poll_timeout().unwrap();
+    let datagram = pair.opener.poll_datagram(1200, due).unwrap();
+    assert_eq!(pair.opener.poll_datagram(1200, due), None, "once");
     let decoded = crate::hold::datagram::Datagram::decode(datagram);
     let Ok(crate::hold::datagram::Datagram::Data {
         offset, payload, ..
@@ -431,16 +441,19 @@ fn copies_go_as_datagrams_while_little_is_under_way() {
     else {
         panic!("{decoded:?}");
     };
-    pair.acceptor
-        .handle_datagram(offset, payload, pair.now)
-        .unwrap();
+    let handle = |pair: &mut Pair, payload| {
+        let taken = pair.acceptor.handle_datagram(offset, payload, pair.now);
+        taken.unwrap()
+    };
+    assert!(handle(&mut pair, payload.clone()), "it is news");
     assert_eq!(pair.read_there(), b"keystroke", "ahead of its frame");
+    assert!(!handle(&mut pair, payload));
     pair.deliver_there(A, frames);
     assert_eq!(pair.read_there(), b"", "and once");
 
     pair.write_here(&[0; 5_000]);
     pair.frames_of_opener(A);
-    assert_eq!(pair.opener.poll_datagram(1200), None, "bulk is not copied");
+    assert_eq!(pair.opener.uncopied(), 0, "bulk is not copied");
 }
 
 #[test]

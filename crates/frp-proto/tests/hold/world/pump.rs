@@ -49,6 +49,14 @@ impl World {
             };
             let mux = self.ends[end].muxes[&(stream, route)];
             let carrier = self.muxes[mux].carrier;
+            while let Some(datagram) =
+                held_mut(&mut self.ends[end], stream).poll_datagram(1200, self.now)
+            {
+                self.send_datagram(carrier, 1 - end, &datagram);
+            }
+            let Some(held) = self.ends[end].streams.get_mut(&stream) else {
+                return;
+            };
             let room = self.carriers[carrier].room;
             let room = room.saturating_sub(self.muxes[mux].pipes[end].n_bytes);
             if room == 0 {
@@ -68,15 +76,17 @@ impl World {
                 self.recorded.push((stream, chunks[0].clone()));
             }
             self.cut_chunk(&mut chunks);
-            let datagram = self
-                .random
-                .percent(self.plan.datagram_percent)
-                .then(|| held_mut(&mut self.ends[end], stream).poll_datagram(1200))
-                .flatten();
-            self.send(mux, end, Item::Chunks(chunks));
-            if let Some(datagram) = datagram {
-                self.send_datagram(carrier, 1 - end, &datagram);
+            if self.random.percent(self.plan.datagram_percent) {
+                let plan = CopyPlan {
+                    n_copies: self.random.pick(&[1, 1, 2, 5]),
+                    spacing: Duration::from_micros(self.random.pick(&[0, 1_000, 5_000])),
+                };
+                let held = held_mut(&mut self.ends[end], stream);
+                if held.uncopied() > 0 {
+                    held.plan_copies(1200, plan, self.now);
+                }
             }
+            self.send(mux, end, Item::Chunks(chunks));
         }
     }
 

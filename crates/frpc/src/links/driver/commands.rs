@@ -101,6 +101,8 @@ impl Driver {
             held_streams: stats.n_streams,
             held_bytes: stats.kept_bytes,
             replayed_bytes: stats.replayed_bytes,
+            copies_sent: stats.n_copies_sent,
+            copies_used: stats.n_copies_used,
             events: self.report.events(),
         }
     }

@@ -36,12 +36,8 @@ impl Driver {
                 }
             }
             Decision::AdaptToLoss { carrier, loss_pct } => {
+                // Congestion control and copies do, at both ends, as soon as something is lost.
                 tracing::debug!("{}: adapts to {loss_pct} % loss", self.name(carrier));
-                if let (Some(link), Some(live)) = (self.links.get_mut(&carrier), &self.live)
-                    && let Some(is_on) = link.copies.handle_loss(loss_pct)
-                {
-                    live.held.set_copies(attempt::hold_id(carrier), is_on);
-                }
             }
             Decision::Promote { carrier, from, .. } => {
                 // A login's carrier that has not joined yet is put in use when it has.
@@ -99,8 +95,6 @@ impl Driver {
         match live.held.use_carrier(attempt::hold_id(id), is_planned) {
             Ok(generation) => {
                 link.send_use(generation);
-                let is_on = link.copies.is_on();
-                live.held.set_copies(attempt::hold_id(id), is_on);
                 let now = Instant::now();
                 if is_planned {
                     self.moving = Some((id, now + MOVING + link.report.srtt));

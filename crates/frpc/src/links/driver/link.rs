@@ -9,7 +9,7 @@ use frp_core::hold::watch::{CarrierWatch, WatchConfig};
 use frp_core::hold::{Generation, HeldSession};
 use frp_core::proto::hold::session::EndReason;
 use frp_core::proto::hold::session_frame::GoodbyeReason;
-use frp_core::proto::path::{Pace, PathReport, ProberConfig, Role, Tally};
+use frp_core::proto::path::{Pace, PathReport, ProberConfig, Role};
 use frp_core::proto::policy::{CarrierId, Transport};
 use frp_core::task;
 use frp_core::transports::{Carrier, TransportKind};
@@ -32,7 +32,6 @@ pub(super) struct Link {
     pub(super) generation: Option<Generation>,
     /// The last that its watch told.
     pub(super) report: PathReport,
-    pub(super) copies: Copies,
     /// The join of a login's carrier.
     pub(super) joining: Option<AbortOnDropHandle<()>>,
     /// The address from which the server is reached, when that was looked at last.
@@ -48,7 +47,6 @@ impl Link {
             carrier,
             generation: None,
             report: PathReport::default(),
-            copies: Copies::default(),
             joining: None,
             pace: Pace::InUse,
             watch: None,
@@ -205,70 +203,3 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(1100);
 
 /// How long the last packet of a closed carrier takes to leave: the turns of a few tasks.
 const LAST_PACKET: Duration = Duration::from_millis(20);
-
-/// Whether interactive data goes twice, by what the path loses.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Copies {
-    is_on: bool,
-    since: Tally,
-}
-
-/// Packets in which a loss of half a percent shows.
-const COPIES_WINDOW: u64 = 400;
-/// Copies begin above this: the hundredth part of round trips then waits for a repetition.
-const COPIES_FROM: f64 = 0.004;
-/// And end below this.
-const COPIES_UNTIL: f64 = 0.001;
-/// The same for what the policy says in percent.
-const COPIES_FROM_PCT: u8 = 1;
-
-impl Copies {
-    pub(super) fn is_on(self) -> bool {
-        self.is_on
-    }
-
-    /// What the path has lost of late. `Some` when that changes something.
-    pub(super) fn handle_report(&mut self, report: &PathReport) -> Option<bool> {
-        let packets = report.packets?;
-        let window = packets.since(&self.since);
-        if window.total < COPIES_WINDOW {
-            return None;
-        }
-        self.since = packets;
-        let is_on = match self.is_on {
-            true => window.share() > COPIES_UNTIL,
-            false => window.share() > COPIES_FROM,
-        };
-        self.set(is_on)
-    }
-
-    /// The policy asks to adapt to this loss.
-    pub(super) fn handle_loss(&mut self, loss_pct: u8) -> Option<bool> {
-        self.set(loss_pct >= COPIES_FROM_PCT)
-    }
-
-    fn set(&mut self, is_on: bool) -> Option<bool> {
-        let has_changed = self.is_on != is_on;
-        self.is_on = is_on;
-        has_changed.then_some(is_on)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copies_begin_with_loss_and_end_when_it_is_gone() {
-        let mut copies = Copies::default();
-        let report = |total, lost| PathReport {
-            packets: Some(Tally { total, lost }),
-            ..PathReport::default()
-        };
-        assert_eq!(copies.handle_report(&report(100, 50)), None, "too few");
-        assert_eq!(copies.handle_report(&report(1000, 10)), Some(true));
-        assert_eq!(copies.handle_report(&report(2000, 12)), None, "still some");
-        assert_eq!(copies.handle_report(&report(3000, 12)), Some(false));
-        assert_eq!(copies.handle_loss(5), Some(true));
-    }
-}
