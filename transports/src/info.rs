@@ -7,8 +7,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use crate::{ExportError, PathStats, TransportKind};
+use bytes::Bytes;
+
+use crate::mux::Role;
+use crate::{DatagramError, ExportError, PathStats, TransportKind};
 
 /// The byte stream under a carrier.
 pub trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static {}
@@ -39,6 +43,26 @@ pub trait Path: Send + Sync {
 
     /// See [`crate::Carrier::handle_watched`].
     fn handle_watched(&self) {}
+
+    /// The peer is of our own kind, and the byte stream has TLS on it: there may be datagrams beside
+    /// it from here on, with keys of that TLS session.
+    fn begin_datagrams(&self, _exporter: &dyn Exporter, _role: Role) {}
+
+    /// See [`crate::Carrier::send_datagram`] and, for one that somebody waits for,
+    /// [`crate::Carrier::send_copy`].
+    fn send_datagram(&self, _data: &[u8], _is_awaited: bool) -> Result<(), DatagramError> {
+        Err(DatagramError::Unsupported)
+    }
+
+    /// See [`crate::Carrier::recv_datagram`].
+    fn poll_recv_datagram(&self, _cx: &mut Context<'_>) -> Poll<Result<Bytes, DatagramError>> {
+        Poll::Ready(Err(DatagramError::Unsupported))
+    }
+
+    /// See [`crate::Carrier::wants_copies`].
+    fn wants_copies(&self) -> bool {
+        false
+    }
 }
 
 /// What is known of a byte stream when a carrier is put on top of it.

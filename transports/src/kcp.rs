@@ -24,8 +24,9 @@
 //!   window, which every KCP answers.
 //!
 //! Once a carrier is told that its peer is [of our own kind](Carrier::handle_holdfast_peer), its
-//! session is run as [`Fast`] says.
+//! session is run as [`Fast`] says, and with TLS inside there are `datagrams` beside the byte stream.
 
+mod datagrams;
 mod dial;
 mod endpoint;
 mod farewell;

@@ -150,10 +150,23 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// good order, or, without multiplexing, after its one stream. Cancel safe.
     fn accept_stream(&self) -> BoxFuture<'_, Result<Option<BoxStream>, CarrierError>>;
 
-    /// Sends one datagram, best effort. `Err(Unsupported)` on transports that have none.
+    /// Sends one datagram, best effort. `Err(Unsupported)` on transports that have none, and as long
+    /// as the peer is not known to take any.
     fn send_datagram(&self, data: Bytes) -> Result<(), DatagramError> {
         drop(data);
         Err(DatagramError::Unsupported)
+    }
+
+    /// Sends one datagram that somebody waits for, a copy of what a stream carries: several times
+    /// where the path asks for it. It is still best effort.
+    fn send_copy(&self, data: Bytes) -> Result<(), DatagramError> {
+        self.send_datagram(data)
+    }
+
+    /// Whether data that somebody waits for had better go as [copies](Self::send_copy) too, whatever
+    /// the path loses: where streams wait for each other's losses, and datagrams for nothing.
+    fn wants_copies(&self) -> bool {
+        false
     }
 
     /// Waits for a datagram. `Err(Unsupported)` on transports that have none.
@@ -417,7 +430,7 @@ impl CarrierError {
 /// Why a datagram was not sent or received.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DatagramError {
-    /// The transport has no datagrams.
+    /// The transport has no datagrams, or the peer is not known to take any yet.
     #[error("this transport has no datagrams")]
     Unsupported,
     /// The datagram is longer than the path takes.

@@ -22,12 +22,18 @@ mod turn;
 mod window;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::info::{CarrierInfo, Exporter, Io, Path};
-use crate::{BoxFuture, BoxStream, Carrier, CarrierError, ExportError, PathStats, TransportKind};
+use crate::{
+    BoxFuture, BoxStream, Carrier, CarrierError, DatagramError, ExportError, PathStats,
+    TransportKind,
+};
 
 use driver::Driver;
 use session::Session;
@@ -84,6 +90,7 @@ const DEFAULT_MAX_UNREAD: usize = 512 * 1024 * 1024;
 /// A carrier with any number of streams over one byte stream.
 pub struct MuxCarrier {
     shared: Arc<Shared>,
+    role: Role,
     kind: TransportKind,
     local_addr: Option<SocketAddr>,
     peer_addr: SocketAddr,
@@ -105,12 +112,21 @@ impl MuxCarrier {
         tokio::spawn(Driver::new(Arc::clone(&shared), io, info.abort));
         Arc::new(Self {
             shared,
+            role,
             kind: info.kind,
             local_addr: info.local_addr,
             peer_addr: info.peer_addr,
             exporter: info.exporter,
             path: info.path,
         })
+    }
+
+    fn send(&self, datagram: &[u8], is_awaited: bool) -> Result<(), DatagramError> {
+        let path = self.path.as_ref().ok_or(DatagramError::Unsupported)?;
+        if let Some(reason) = self.shared.ended.get() {
+            return Err(reason.clone().into());
+        }
+        path.send_datagram(datagram, is_awaited)
     }
 
     fn stream(&self, id: u32) -> BoxStream {
@@ -137,6 +153,28 @@ impl Carrier for MuxCarrier {
                 Ok(id) => Ok(Some(self.stream(id))),
                 Err(CarrierError::ClosedByPeer) => Ok(None),
                 Err(reason) => Err(reason),
+            }
+        })
+    }
+
+    fn send_datagram(&self, data: Bytes) -> Result<(), DatagramError> {
+        self.send(&data, false)
+    }
+
+    fn send_copy(&self, data: Bytes) -> Result<(), DatagramError> {
+        self.send(&data, true)
+    }
+
+    fn wants_copies(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.wants_copies())
+    }
+
+    fn recv_datagram(&self) -> BoxFuture<'_, Result<Bytes, DatagramError>> {
+        Box::pin(async {
+            let path = self.path.as_ref().ok_or(DatagramError::Unsupported)?;
+            tokio::select! {
+                received = poll_fn(|cx| path.poll_recv_datagram(cx)) => received,
+                reason = self.shared.ended.wait() => Err(reason.into()),
             }
         })
     }
@@ -182,6 +220,9 @@ impl Carrier for MuxCarrier {
     fn handle_holdfast_peer(&self) {
         if let Some(path) = &self.path {
             path.handle_holdfast_peer();
+            if let Some(exporter) = &self.exporter {
+                path.begin_datagrams(&**exporter, self.role);
+            }
         }
     }
 

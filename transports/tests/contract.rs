@@ -118,7 +118,7 @@ keep! {
 }
 
 keep! {
-    with_datagrams: quic, memory_with_extras,
+    with_datagrams: quic, memory_with_extras, kcp_holdfast,
     #[cfg(feature = "s2n")] s2n, #[cfg(feature = "s2n")] s2n_to_quinn,
     #[cfg(feature = "s2n")] quinn_to_s2n;
     [datagrams_arrive_whole_both_ways]

@@ -23,4 +23,4 @@ pub mod segment;
 mod session;
 
 pub use config::Config;
-pub use session::{DatagramError, End, Session, Stats, Transmit};
+pub use session::{Datagram, DatagramError, End, Session, Stats, Transmit};

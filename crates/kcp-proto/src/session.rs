@@ -17,6 +17,7 @@
 mod acks;
 mod arrived;
 mod copies;
+mod datagrams;
 mod input;
 mod output;
 mod pacer;
@@ -32,6 +33,8 @@ use bytes::Bytes;
 
 use self::acks::Acks;
 use self::copies::{Lateness, Loss, Pending};
+pub use self::datagrams::Datagram;
+use self::datagrams::Datagrams;
 pub use self::input::DatagramError;
 pub use self::output::Transmit;
 use self::pacer::Pacer;
@@ -42,9 +45,9 @@ use self::send_window::SendWindow;
 use self::window_probe::{Tell, WindowProbe};
 use crate::config::Config;
 use crate::control::{LossDetection, SendControl};
-use crate::copies::CopyPolicy;
+use crate::copies::{Copies, CopyPolicy, Piece};
 use crate::fec::{Decoder, DecoderStats, Encoder};
-use crate::segment::distance;
+use crate::segment::{Header, distance};
 
 /// Time since the session began, in microseconds.
 type Micros = u64;
@@ -66,6 +69,7 @@ pub struct Session {
     pacer: Pacer,
     copies: Option<Box<dyn CopyPolicy>>,
     pending: Pending,
+    datagrams: Datagrams,
     loss: Loss,
     lateness: Lateness,
     encoder: Option<Encoder>,
@@ -154,6 +158,8 @@ pub struct Stats {
     pub n_repeats_received: u64,
     /// Data segments received beyond the window.
     pub n_beyond_window: u64,
+    /// Segments sent with datagrams of the owner, copies included.
+    pub n_own_datagrams_sent: u64,
     /// Datagrams made, parity included.
     pub n_datagrams_sent: u64,
     /// Bytes in them.
@@ -191,6 +197,7 @@ impl Session {
             pacer: Pacer::default(),
             copies: None,
             pending: Pending::default(),
+            datagrams: Datagrams::default(),
             loss: Loss::default(),
             lateness: Lateness::default(),
             encoder,
@@ -293,6 +300,60 @@ impl Session {
         self.copies = Some(policy);
     }
 
+    /// Has datagrams taken from the peer, and tells it so with each acknowledgement. Not towards
+    /// kcp-go, which has none.
+    pub fn accept_datagrams(&mut self) {
+        self.datagrams.are_taken = true;
+    }
+
+    /// Whether the peer is known to take datagrams.
+    pub fn can_send_datagrams(&self) -> bool {
+        self.datagrams.are_taken_there
+    }
+
+    /// Sends a datagram ahead of the stream, which may or may not arrive. If somebody waits for it,
+    /// it goes several times where the [`CopyPolicy`] says so; the peer then gets it several times.
+    /// Does nothing with a peer that takes none, or when it is empty or longer than
+    /// [`Session::max_own_datagram_len`].
+    pub fn send_datagram(&mut self, datagram: Datagram, is_awaited: bool, now: Instant) {
+        let len = datagram.data.len();
+        if !self.can_send_datagrams() || len == 0 || len > self.max_own_datagram_len() {
+            return;
+        }
+        let mut copies = Copies::default();
+        if let (Some(policy), Some(srtt), true) =
+            (&mut self.copies, self.rtt.smoothed(), is_awaited)
+        {
+            let n_bytes = u32::try_from(Header::LEN + len).unwrap_or(u32::MAX);
+            copies = policy.copies(
+                now,
+                Piece {
+                    n_bytes,
+                    is_alone: true,
+                    n_losses: 0,
+                    loss: self.loss.estimate(),
+                    srtt: Duration::from_micros(srtt),
+                    rate: self.control.pacing_rate(),
+                },
+            );
+            // What comes behind one that was lost has to wait for the stream as well.
+            copies.n_extra += u32::from(copies.n_extra > 0);
+        }
+        let now = self.micros(now);
+        self.datagrams.push(datagram, copies, now);
+    }
+
+    /// Takes a datagram that has arrived. Some arrive more than once, and anyone who has seen a
+    /// packet can make one.
+    pub fn take_own_datagram(&mut self) -> Option<Datagram> {
+        self.datagrams.take()
+    }
+
+    /// Returns how long a datagram that is sent beside the stream may be.
+    pub fn max_own_datagram_len(&self) -> usize {
+        self.config.mss()
+    }
+
     /// Sets how far apart flushes are, unless something asks for one at once.
     pub fn set_interval(&mut self, interval: Duration) {
         assert!(!interval.is_zero(), "flushes have a distance");
@@ -341,6 +402,7 @@ impl Session {
             self.next_time_out(),
             self.next_late(),
             self.pending.next_at(),
+            self.datagrams.next_at(),
             self.probe.poll_timeout(),
             self.tell.poll_timeout(),
         ];

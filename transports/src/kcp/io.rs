@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use kcp_proto::End;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::PathStats;
-use crate::info::Path;
+use super::datagrams::Datagrams;
+use crate::info::{Exporter, Path};
+use crate::mux::Role;
+use crate::{DatagramError, PathStats};
 
 /// The user's end of a session. Dropping it leaves the session, which sends what was written.
 pub(super) struct KcpIo {
@@ -48,6 +51,8 @@ pub(super) struct Shared {
     /// The session's place at its endpoint.
     id: usize,
     calls: Arc<Calls>,
+    /// The peer takes datagrams.
+    has_datagrams: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -78,6 +83,8 @@ pub(super) struct State {
     /// The peer's life is looked after from above.
     pub(super) is_watched: bool,
     pub(super) figures: Figures,
+    /// Those beside the bytes, once the peer is known to be of our own kind.
+    pub(super) datagrams: Option<Box<Datagrams>>,
     /// The endpoint knows that there is something to do.
     is_called: bool,
     reader: Option<Waker>,
@@ -130,6 +137,7 @@ impl Shared {
         Arc::new(Self {
             id,
             calls,
+            has_datagrams: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -141,9 +149,17 @@ impl Shared {
         let result = op(&mut state);
         let reader = state.is_readable().then(|| state.reader.take()).flatten();
         let writer = state.is_writable().then(|| state.writer.take()).flatten();
+        let listener = (state.datagrams.as_mut()).and_then(|datagrams| datagrams.woken());
         drop(state);
-        reader.into_iter().chain(writer).for_each(Waker::wake);
+        let woken = reader.into_iter().chain(writer).chain(listener);
+        woken.for_each(Waker::wake);
         result
+    }
+
+    /// The peer takes datagrams.
+    pub(super) fn allow_datagrams(&self) {
+        // A value by its own: relaxed is enough.
+        self.has_datagrams.store(true, Ordering::Relaxed);
     }
 
     /// Runs `op` for the user, and calls the endpoint.
@@ -205,6 +221,36 @@ impl Path for Shared {
 
     fn handle_watched(&self) {
         self.with(|state| state.is_watched = true);
+    }
+
+    fn begin_datagrams(&self, exporter: &dyn Exporter, role: Role) {
+        self.with(|state| {
+            if state.datagrams.is_none() {
+                state.datagrams = Datagrams::new(exporter, role).ok().map(Box::new);
+            }
+        });
+    }
+
+    fn send_datagram(&self, data: &[u8], is_awaited: bool) -> Result<(), DatagramError> {
+        if !self.wants_copies() {
+            return Err(DatagramError::Unsupported);
+        }
+        self.with(|state| match &mut state.datagrams {
+            Some(datagrams) => datagrams.send(data, is_awaited),
+            None => Err(DatagramError::Unsupported),
+        })
+    }
+
+    fn poll_recv_datagram(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, DatagramError>> {
+        match &mut self.state.lock().datagrams {
+            Some(datagrams) => datagrams.poll_receive(cx).map(Ok),
+            None => Poll::Ready(Err(DatagramError::Unsupported)),
+        }
+    }
+
+    /// One byte stream carries all streams, and each waits for what any of them has lost.
+    fn wants_copies(&self) -> bool {
+        self.has_datagrams.load(Ordering::Relaxed)
     }
 }
 

@@ -184,6 +184,9 @@ impl Member {
                     state.deliver(data);
                 }
             }
+            if let Some(datagrams) = &mut state.datagrams {
+                datagrams.exchange(session, now);
+            }
             state.has_more = session.is_readable();
             if state.peer_end.is_none() {
                 state.peer_end = session.end();
@@ -205,6 +208,9 @@ impl Member {
                 state.is_watched,
             )
         });
+        if session.can_send_datagrams() {
+            shared.allow_datagrams();
+        }
         if !unsent.is_empty() {
             // There is more than may wait here: let what can leave make room.
             session.flush();

@@ -94,8 +94,14 @@ fn can_begin(payload: &[u8], first: Header) -> bool {
 /// Whether this belongs to a conversation that has been forgotten, or was another's at this address:
 /// its sender has heard of it, and wants an answer.
 fn is_of_the_past(payload: &[u8], first: Header) -> bool {
+    let wants_answer = match first.cmd {
+        Command::Push | Command::AskWindow => true,
+        // A datagram of our own: probes are, and who sends them waits for theirs.
+        Command::TellWindow => first.len > 0,
+        Command::Ack => false,
+    };
     first.una > 0
-        && matches!(first.cmd, Command::Push | Command::AskWindow)
+        && wants_answer
         && Segments::new(payload, first.conv).all(|segment| segment.is_ok())
 }
 

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -420,6 +422,16 @@ pub async fn kcp_holdfast() -> Ends {
     let ends = admitted(over_kcp(Some(tls()), Some(kcp_mux()), Some(fast), false).await);
     ends.client.handle_holdfast_peer();
     ends.server.handle_holdfast_peer();
+    // Each has to hear of the other that it takes datagrams.
+    let mut ours = ends.client.open_stream().await.unwrap();
+    ours.write_all(b"?").await.unwrap();
+    let mut theirs = ends.server.accept_stream().await.unwrap().unwrap();
+    while !(ends.client.wants_copies() && ends.server.wants_copies()) {
+        theirs.write_all(b"!").await.unwrap();
+        ours.read_u8().await.unwrap();
+        ours.write_all(b"?").await.unwrap();
+        theirs.read_u8().await.unwrap();
+    }
     ends
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use transports::kcp::{KcpDialConfig, KcpListenConfig};
-use transports::{CarrierError, DialError};
+use transports::{CarrierError, DatagramError, DialError};
 
 use crate::support::{Path, Server, client, closed, dial, plain_client, seed, server};
 
@@ -81,6 +82,37 @@ async fn a_server_that_was_restarted_ends_the_sessions_of_its_earlier_life() {
         .unwrap();
     let reason = closed(&pair.client).await;
     assert!(matches!(reason, CarrierError::Lost(_)), "{reason:?}");
+}
+
+#[tokio::test]
+async fn a_restarted_server_answers_a_datagram_of_its_earlier_life_as_well() {
+    let server = Server::start(server()).await;
+    let path = Path::to(server.addr(), seed()).await;
+    let pair = server.pair_over(path.addr, client()).await;
+    pair.client.handle_holdfast_peer();
+    pair.server.handle_holdfast_peer();
+    // Both hear of each other that they take datagrams.
+    while !(pair.client.wants_copies() && pair.server.wants_copies()) {
+        pair.works().await;
+    }
+    let restarted = Server::start(crate::support::server()).await;
+    path.lead_to(restarted.addr()).await;
+    pair.client
+        .send_datagram(Bytes::from_static(b"probe"))
+        .unwrap();
+    let reason = closed(&pair.client).await;
+    assert!(matches!(reason, CarrierError::Lost(_)), "{reason:?}");
+}
+
+#[tokio::test]
+async fn a_holdfast_sends_no_datagrams_to_a_peer_that_has_none() {
+    let server = Server::start(server()).await;
+    let pair = server.pair(client()).await;
+    pair.client.handle_holdfast_peer();
+    pair.carries(100_000).await;
+    assert!(!pair.client.wants_copies());
+    let sent = pair.client.send_datagram(Bytes::from_static(b"probe"));
+    assert_eq!(sent, Err(DatagramError::Unsupported));
 }
 
 #[tokio::test]

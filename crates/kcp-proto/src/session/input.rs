@@ -6,6 +6,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::acks::Ack;
+use super::datagrams::TAKES_DATAGRAMS;
 use super::receive_window::Insertion;
 use super::{End, Micros, Session};
 use crate::fec::{DATA_HEADER_LEN, Decoder, Framing, Shards};
@@ -112,6 +113,7 @@ impl Session {
             }
             match header.cmd {
                 Command::Ack => {
+                    self.datagrams.are_taken_there |= header.frg == TAKES_DATAGRAMS;
                     if let Some(acked) = self.handle_ack(header, now) {
                         answered_at = acked.or(answered_at);
                         has_acked = true;
@@ -125,7 +127,10 @@ impl Session {
                     self.tell.is_due = true;
                     self.flush.is_due = true;
                 }
-                Command::TellWindow => {}
+                Command::TellWindow => {
+                    let data = payload.slice(data_start..data_end);
+                    self.datagrams.handle_segment(header, data);
+                }
             }
             let moved = self.handle_una(header.una, now);
             una_moved |= moved;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::acks::Ack;
+use super::datagrams::TAKES_DATAGRAMS;
 use super::send_window::Sending;
 use super::{End, Micros, Session, arrived, whole_micros};
 use crate::control::{LossCause, LossDetection, SentSegment};
@@ -189,6 +190,9 @@ impl Session {
         }
         if self.flush.is_open {
             self.write_window_commands(out, end, blank);
+        }
+        self.write_datagrams(out, end, blank, now);
+        if self.flush.is_open {
             self.write_data(out, end, blank, now);
         }
         self.write_copies(out, end, blank, now);
@@ -196,7 +200,12 @@ impl Session {
 
     fn write_acks(&mut self, out: &mut Vec<u8>, end: usize, blank: Header) {
         let start = out.len();
+        let frg = match self.datagrams.are_taken {
+            true => TAKES_DATAGRAMS,
+            false => 0,
+        };
         let header = |ack: Ack| Header {
+            frg,
             sn: ack.sn,
             ts: ack.ts,
             ..blank
@@ -248,6 +257,23 @@ impl Session {
                 self.tell.handle_sent(blank.wnd);
                 out.extend(Header { cmd, ..blank }.encode());
             }
+        }
+    }
+
+    /// Appends the datagrams that are due. They do not wait for the pacer, which counts them: stream
+    /// data makes room for them, but does not wait for ever.
+    fn write_datagrams(&mut self, out: &mut Vec<u8>, end: usize, blank: Header, now: Instant) {
+        let at = self.micros(now);
+        let blank = Header {
+            cmd: Command::TellWindow,
+            ..blank
+        };
+        while let Some((header, data)) = self.datagrams.pop(blank, end - out.len(), at) {
+            out.extend(header.encode());
+            out.extend_from_slice(&data);
+            self.tell.handle_sent(blank.wnd);
+            self.has_written_data |= self.pacer.next_at() < at.saturating_add(MAX_DATAGRAM_DEBT);
+            self.stats.n_own_datagrams_sent += 1;
         }
     }
 
@@ -440,6 +466,10 @@ impl Session {
             .saturating_add(whole_micros(reorder_time).max(self.lateness.extra()))
     }
 }
+
+/// Datagrams make stream data wait for so long at most. Beyond it they are sent without being counted:
+/// who sends that many sends them whatever the path takes.
+const MAX_DATAGRAM_DEBT: Micros = 20_000;
 
 /// Part of a round trip without acknowledgements after which segments may time out.
 const QUIET_SHARE: Micros = 4;

@@ -89,6 +89,13 @@ impl HeldCarrier {
     /// Which copies of so many bytes are to be made. `None`: there are none.
     #[expect(clippy::cast_precision_loss, reason = "a million at most")]
     pub(in crate::hold) fn plan_copies(&self, n_bytes: u64, now: Instant) -> Option<CopyPlan> {
+        if n_bytes > 0 && self.carrier.wants_copies() {
+            // Once and at once: it goes again as often as the carrier finds that the path asks for.
+            return Some(CopyPlan {
+                n_copies: 1,
+                spacing: Duration::ZERO,
+            });
+        }
         let millionths = self.loss_millionths.load(Ordering::Relaxed);
         if millionths == 0 || n_bytes == 0 || !self.has_datagrams.load(Ordering::Relaxed) {
             return None;
@@ -108,7 +115,7 @@ impl HeldCarrier {
 
     /// Sends a copy. What does not get through is no loss. Says whether it is on its way.
     pub(in crate::hold) fn send_copy(&self, datagram: Bytes) -> bool {
-        let sent = self.carrier.send_datagram(datagram);
+        let sent = self.carrier.send_copy(datagram);
         if matches!(sent, Err(DatagramError::Unsupported)) {
             self.has_datagrams.store(false, Ordering::Relaxed);
         }

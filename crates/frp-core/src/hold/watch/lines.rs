@@ -21,7 +21,6 @@ pub(super) struct Lines {
     needs_flush: bool,
     /// The stream takes nothing any more; what it has brought is still to be read.
     is_mute: bool,
-    has_datagrams: bool,
 }
 
 /// What the stream has brought.
@@ -47,7 +46,6 @@ impl Lines {
             output: BytesMut::new(),
             needs_flush: false,
             is_mute: false,
-            has_datagrams: true,
         }
     }
 
@@ -64,12 +62,10 @@ impl Lines {
         datagram.push(kind);
         payload.encode(&mut datagram);
         let datagram = Bytes::from(datagram);
-        if self.has_datagrams {
-            match self.carrier.send_datagram(datagram.clone()) {
-                Err(DatagramError::Unsupported) => self.has_datagrams = false,
-                Err(DatagramError::TooLong) => {}
-                Ok(()) | Err(DatagramError::Carrier(_)) => return,
-            }
+        match self.carrier.send_datagram(datagram.clone()) {
+            // Over some carriers that is so only until the peer has shown that it takes them.
+            Err(DatagramError::Unsupported | DatagramError::TooLong) => {}
+            Ok(()) | Err(DatagramError::Carrier(_)) => return,
         }
         if self.output.len() < MAX_WAITING {
             let body = datagram.slice(1..);
