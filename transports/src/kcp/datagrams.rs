@@ -1,8 +1,8 @@
 //! Datagrams of a carrier over KCP: sealed, since the session carries them outside of TLS.
 //!
 //! The keys come of the TLS session inside, one for each direction, and a datagram's number is its
-//! nonce. Anyone can send packets again, so what has arrived is remembered by its number: a copy, and
-//! what a stranger repeats, is dropped.
+//! nonce. Anyone can send packets again, so what has arrived is remembered by its number: a copy,
+//! and what a stranger repeats, is dropped.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};

@@ -1,6 +1,6 @@
 //! Datagrams beside the stream: what is not to wait for anything that was lost.
 //!
-//! A datagram is the data of a segment that tells the window, which frp's have none in and whose data
+//! A datagram is the data of a segment that tells the window, which in frp has none and whose data
 //! nobody looks at. Its number is where that segment has `ts` and `sn`, which mean nothing there
 //! either. It leaves ahead of the stream's data, once or a few times, is never acknowledged, and
 //! arrives or does not. An end that takes datagrams says so in each acknowledgement, by an `frg` of
@@ -17,8 +17,8 @@ use crate::segment::Header;
 /// What an acknowledgement has for `frg` if its sender takes datagrams.
 pub(super) const TAKES_DATAGRAMS: u8 = 1;
 
-/// Datagrams that wait to be sent, or sent again, at most: somebody's typing and some probes. At the
-/// bound the oldest is dropped, which is what has become of it by then if the path is that slow.
+/// Datagrams that wait to be sent, or sent again, at most: somebody's typing and some probes. At
+/// the bound the oldest is dropped: on a path that slow the stream brings it as soon.
 const MAX_OUTBOUND: usize = 64;
 
 /// Datagrams that wait to be taken at most: more than arrive between two turns. At the bound the
