@@ -18,7 +18,8 @@ pub struct CopyPlan {
 /// Bytes that one datagram carries at most, for all the plans of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    pending: VecDeque<Pending>,
+    /// Boxed, since streams at rest have none.
+    pending: Option<Box<VecDeque<Pending>>>,
 }
 
 /// Bytes with copies to come.
@@ -45,12 +46,13 @@ impl Copies {
         plan: CopyPlan,
         now: Instant,
     ) {
+        let pending = self.pending.get_or_insert_default();
         while plan.n_copies > 0 && start < end {
-            if self.pending.len() >= MAX_PENDING {
-                self.pending.pop_front();
+            if pending.len() >= MAX_PENDING {
+                pending.pop_front();
             }
             let until = end.min(start + max.max(1));
-            self.pending.push_back(Pending {
+            pending.push_back(Pending {
                 start,
                 end: until,
                 n_left: plan.n_copies,
@@ -64,9 +66,10 @@ impl Copies {
     /// Takes what is due by now: where it begins and ends. Of what the peer has, up to `acked`,
     /// nothing is copied. Neighbours that are due share a datagram of at most `max` bytes.
     pub(super) fn poll(&mut self, acked: u64, max: u64, now: Instant) -> Option<(u64, u64)> {
-        self.pending.retain(|pending| pending.end > acked);
+        let all = self.pending.as_mut()?;
+        all.retain(|pending| pending.end > acked);
         let mut range: Option<(u64, u64)> = None;
-        for pending in &mut self.pending {
+        for pending in all.iter_mut() {
             if pending.due > now {
                 continue;
             }
@@ -81,30 +84,32 @@ impl Copies {
             pending.n_left -= 1;
             pending.due = now + pending.spacing;
         }
-        self.pending.retain(|pending| pending.n_left > 0);
+        all.retain(|pending| pending.n_left > 0);
         range
     }
 
     /// When the next one is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.pending.iter().map(|pending| pending.due).min()
+        let pending = self.pending.as_ref()?;
+        pending.iter().map(|pending| pending.due).min()
     }
 
     pub(super) fn clear(&mut self) {
-        self.pending.clear();
+        self.pending = None;
     }
 
     /// Gives back memory that only a busy stream needs.
     pub(super) fn rest(&mut self) {
-        if self.pending.is_empty() {
-            self.pending = VecDeque::new();
+        if self.pending.as_ref().is_some_and(|all| all.is_empty()) {
+            self.pending = None;
         }
     }
 
     /// What is allocated.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
-        self.pending.capacity() * size_of::<Pending>()
+        let capacity = self.pending.as_ref().map_or(0, |all| all.capacity());
+        capacity * size_of::<Pending>()
     }
 }
 

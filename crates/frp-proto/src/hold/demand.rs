@@ -25,11 +25,17 @@ const FIRST_RATE: u64 = 25_000_000;
 /// The most room that a stream gets for that: a round trip of 168 ms.
 const FIRST_BOUND_MAX: u64 = 4 * 1024 * 1024;
 
+/// So many rounds in a row that would do with less make a bound smaller. On a path that loses
+/// packets single rounds bring nothing and the next one much.
+const N_LOW_ROUNDS: u8 = 8;
+
 /// What has passed through a bound.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
     began: Option<Instant>,
-    n_bytes: u64,
+    /// No bound reaches the range of the type.
+    n_bytes: u32,
+    n_low_rounds: u8,
 }
 
 impl Demand {
@@ -42,7 +48,8 @@ impl Demand {
         now: Instant,
     ) -> Option<u64> {
         let began = *self.began.get_or_insert(now);
-        self.n_bytes += n_bytes;
+        let n_bytes = u32::try_from(n_bytes).unwrap_or(u32::MAX);
+        self.n_bytes = self.n_bytes.saturating_add(n_bytes);
         let rtt = rtt.max(MIN_ROUND);
         let first = first_bound(rtt);
         let (enough, n_round_trips, wanted) = if bound < first {
@@ -50,14 +57,22 @@ impl Demand {
         } else {
             (bound / 2, ROUND_TRIPS, bound * 2)
         };
-        if self.n_bytes < enough {
+        if u64::from(self.n_bytes) < enough {
             return None;
         }
-        *self = Self {
-            began: Some(now),
-            n_bytes: 0,
-        };
+        self.began = Some(now);
+        self.n_bytes = 0;
         (now.saturating_duration_since(began) <= rtt * n_round_trips).then_some(wanted)
+    }
+
+    /// Counts a round. Whether enough in a row were low, so that the bound should be smaller.
+    pub(super) fn is_low_for_long(&mut self, is_low: bool) -> bool {
+        self.n_low_rounds = if is_low { self.n_low_rounds + 1 } else { 0 };
+        let is_for_long = self.n_low_rounds >= N_LOW_ROUNDS;
+        if is_for_long {
+            self.n_low_rounds = 0;
+        }
+        is_for_long
     }
 }
 
@@ -110,6 +125,16 @@ mod tests {
             |n_round_trips| demand.count(1_500_000, 3_000_000, RTT, start + RTT * n_round_trips);
         assert_eq!(at(4), Some(6_000_000));
         assert_eq!(at(9), None, "five round trips later");
+    }
+
+    #[test]
+    fn single_low_rounds_change_nothing() {
+        let mut demand = Demand::default();
+        let mut rounds = |n, is_low| (0..n).any(|_| demand.is_low_for_long(is_low));
+        assert!(!rounds(N_LOW_ROUNDS - 1, true));
+        assert!(!rounds(1, false));
+        assert!(!rounds(N_LOW_ROUNDS - 1, true));
+        assert!(rounds(1, true));
     }
 
     #[test]

@@ -27,10 +27,6 @@ pub(super) const ACK_BYTES: u64 = 64 * 1024;
 /// of the carrier keep what follows for some round trips.
 pub(super) const ROUND_TRIPS: u64 = 6;
 
-/// So many rounds in a row that would do with a quarter of the window make it smaller. On a path
-/// that loses packets single rounds bring nothing and the next one much.
-const N_LOW_ROUNDS: u32 = 8;
-
 /// What a peer cannot have meant. The route is at fault, and what has been received stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReceiveError {
@@ -80,7 +76,6 @@ pub(super) struct ReceiveQueue {
     ack_at: Option<Instant>,
     is_ack_due: bool,
     round: Round,
-    n_low_rounds: u32,
     demand: Demand,
 }
 
@@ -100,7 +95,6 @@ impl ReceiveQueue {
             ack_at: None,
             is_ack_due: false,
             round: Round::default(),
-            n_low_rounds: 0,
             demand: Demand::default(),
         }
     }
@@ -274,15 +268,11 @@ impl ReceiveQueue {
     /// The window grows with what is read, as far as the budget goes, and shrinks with it.
     fn adapt_window(&mut self, wanted: u64) {
         let wanted = wanted.clamp(INITIAL_WINDOW, MAX_WINDOW);
-        if wanted >= self.window / 4 {
-            self.n_low_rounds = 0;
-            self.resize_window(self.window.max(wanted));
-            return;
-        }
-        self.n_low_rounds += 1;
-        if self.n_low_rounds >= N_LOW_ROUNDS {
-            self.n_low_rounds = 0;
+        let is_low = wanted < self.window / 4;
+        if self.demand.is_low_for_long(is_low) {
             self.resize_window(self.window / 2);
+        } else if !is_low {
+            self.resize_window(self.window.max(wanted));
         }
     }
 

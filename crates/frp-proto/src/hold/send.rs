@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::budget::{Budget, Share};
 use super::copies::{Copies, CopyPlan};
-use super::demand::Demand;
 use super::frame::{Ack, MAX_DATA_LEN};
 use super::pieces::{PIECE_COST, Pieces};
 use super::receive::{ROUND_TRIPS, Rate, Round};
@@ -43,7 +42,6 @@ pub(super) struct SendQueue {
     resent: u64,
     round: Round,
     rate: Rate,
-    demand: Demand,
 }
 
 impl SendQueue {
@@ -65,7 +63,6 @@ impl SendQueue {
             resent: 0,
             round: Round::default(),
             rate: Rate::default(),
-            demand: Demand::default(),
         }
     }
 
@@ -117,12 +114,9 @@ impl SendQueue {
                 let wanted = rate.in_round_trips(ROUND_TRIPS, rtt).min(MAX_WINDOW);
                 self.capacity = self.capacity.max(wanted);
             }
-            if let Some(wanted) = self.demand.count(n_new, self.capacity, rtt, now)
-                && self.share.is_roomy()
-            {
-                // More than the peer lets go would only lie here.
-                let wanted = wanted.min(ack.window).min(MAX_WINDOW);
-                self.capacity = self.capacity.max(wanted);
+            if self.share.is_roomy() {
+                // The peer has seen what this stream asks for.
+                self.capacity = self.capacity.max(ack.window.min(MAX_WINDOW));
             }
         }
         self.resend_at = self.resend_at.max(self.pieces.start());
