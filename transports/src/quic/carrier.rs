@@ -141,6 +141,7 @@ impl Carrier for QuicCarrier {
         if let Some(reason) = self.shared.ended.get() {
             return Err(reason.clone().into());
         }
+        self.shared.handle_datagram();
         let sent = self.shared.connection.send_datagram(data);
         sent.map_err(|error| match error {
             SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {

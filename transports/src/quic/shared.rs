@@ -176,6 +176,13 @@ impl Shared {
         self.watched.notify_one();
     }
 
+    /// A datagram is about to be sent: it gets out although the window may be full of packets of
+    /// which nothing is heard.
+    pub(super) fn handle_datagram(&self) {
+        let now = Instant::now().into_std();
+        self.delivery.handle_datagram(now, self.connection.rtt());
+    }
+
     pub(super) fn acked_bytes(&self) -> u64 {
         self.delivery.acked_bytes()
     }
