@@ -316,6 +316,8 @@ pub struct PathStats {
     pub n_heard: u64,
     /// How often the peer's host has said that nobody listens (ICMP), where the system tells.
     pub n_refused: u64,
+    /// What sends here is TCP with BBR, which does not take every loss for congestion.
+    pub is_bbr: bool,
 }
 
 /// Why no carrier came of a dial.

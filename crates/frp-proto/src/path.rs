@@ -31,7 +31,7 @@ pub use payload::PathPayload;
 pub use probe::{Ask, Heard, Probe, Queues};
 pub use prober::{Counters, Direction, Prober, ProberConfig, ProberEvent, Role};
 pub use random::Random;
-pub use report::{PathReport, Tally};
+pub use report::{PathReport, Tally, TcpControl};
 pub use wire::PathDecodeError;
 
 /// Where a test's time begins. Pure code takes the time from its caller, and so do its tests.

@@ -40,7 +40,6 @@ use stay::Stay;
 
 pub use config::Config;
 pub use health::Health;
-pub use score::TcpControl;
 pub use words::{
     Candidate, CarrierId, Cause, DeathCause, Decision, DialFailure, Family, Measured, Notice,
     Purpose, State, Transport,
@@ -210,9 +209,10 @@ impl Policy {
         self.settle(now);
     }
 
-    /// An address or a route of this host has changed.
-    pub fn handle_network_change(&mut self, now: Instant) {
-        self.network_changed(now);
+    /// An address or a route of this host has changed. `moved` are the carriers whose server is
+    /// reached from another address than before, or not at all; the others are left alone.
+    pub fn handle_network_change(&mut self, now: Instant, moved: &[CarrierId]) {
+        self.network_changed(now, moved);
         self.settle(now);
     }
 
@@ -236,13 +236,6 @@ impl Policy {
             entry.measured_rate = Some(rate as f64);
         }
         self.settle(now);
-    }
-
-    /// Which congestion control the sender of a TCP carrier uses, at the end that sends more.
-    pub fn handle_tcp_control(&mut self, carrier: CarrierId, control: TcpControl) {
-        if let Some(entry) = self.carriers.get_mut(&carrier) {
-            entry.control = control;
-        }
     }
 
     /// The server has told how long it keeps streams.
@@ -309,7 +302,7 @@ impl Policy {
             .chain(rounds)
             .chain(grace_end.filter(|at| *at > now))
             .chain(self.measure_ends())
-            .chain(self.doubt.and_then(|doubt| Some(doubt.heir?.1)))
+            .chain(self.doubt.and_then(|doubt| doubt.heir_at))
             .chain(self.next_retry())
             .min()
     }
@@ -376,7 +369,7 @@ impl Policy {
         self.has_session = true;
         self.is_refused = false;
         self.doubt = None;
-        self.end_outage();
+        self.end_outage(now);
         let mut still_delivers = from;
         if let (Some(from), Cause::Died(_)) = (from, cause) {
             self.carriers.remove(&from);

@@ -10,6 +10,8 @@
     reason = "bytes and packets of a simulation"
 )]
 
+#[path = "sim/candidates.rs"]
+mod candidates;
 #[path = "sim/carrier.rs"]
 mod carrier;
 #[path = "sim/link.rs"]
@@ -19,8 +21,8 @@ mod run;
 
 use std::time::Duration;
 
-use frp_proto::path::ProberEvent;
-use frp_proto::policy::Transport::{Quic, Tcp};
+use frp_proto::path::{ProberEvent, TcpControl};
+use frp_proto::policy::Transport::{Kcp, Quic, Tcp};
 use frp_proto::policy::{Candidate, Cause, Config, DeathCause, Notice, State};
 use link::{Link, Loss, Way};
 use run::{Demand, Run};
@@ -91,28 +93,44 @@ fn a_fault_of_everything_ends_when_the_link_is_back() {
 }
 
 #[test]
-fn an_address_change_costs_less_than_two_seconds() {
-    for first in [Quic, Tcp] {
-        for gap_secs in [0, 3] {
-            each_seed(20, |seed| {
-                let mut run = if first == Tcp {
-                    on_tcp(seed)
-                } else {
-                    on_quic(seed)
-                };
-                run.mark();
-                if gap_secs > 0 {
-                    run.link.drop_all();
-                    run.run_secs(gap_secs);
-                    run.link.restore();
-                }
-                run.link.address += 1;
-                run.tell_policy(|policy, now| policy.handle_network_change(now));
-                run.run_secs(10);
-                assert!(run.is_moving());
-                run.pause_below(millis(1000 * gap_secs + 1500));
-            });
-        }
+fn an_address_change_costs_less_than_two_seconds_and_one_switch() {
+    for (first, gap_secs, is_told) in [Quic, Kcp, Tcp]
+        .into_iter()
+        .flat_map(|first| [0, 3].map(|gap| (first, gap)))
+        .flat_map(|(first, gap)| [false, true].map(|is_told| (first, gap, is_told)))
+    {
+        each_seed(20, |seed| {
+            let mut run = on_one_of_three(seed, first);
+            run.mark();
+            if gap_secs > 0 {
+                run.link.drop_all();
+                run.run_secs(gap_secs);
+                run.link.restore();
+            }
+            run.change_address(is_told);
+            run.run_secs(10);
+            assert!(run.is_moving());
+            run.pause_below(millis(1000 * gap_secs + 1500));
+            let switches = run.switches();
+            let n_most = if first == Quic { 0 } else { 1 };
+            assert!(switches.len() <= n_most, "{first}, {is_told}: {switches:?}");
+        });
+    }
+}
+
+#[test]
+fn a_change_elsewhere_on_the_host_moves_nobody() {
+    for first in [Quic, Kcp, Tcp] {
+        each_seed(20, |seed| {
+            let mut run = on_one_of_three(seed, first);
+            run.mark();
+            for _ in 0..10 {
+                run.tell_policy(|policy, now| policy.handle_network_change(now, &[]));
+                run.run_for(millis(300));
+            }
+            run.run_secs(5);
+            assert_eq!(run.switches(), [], "{first}");
+        });
     }
 }
 
@@ -205,6 +223,26 @@ fn cubic_is_left_within_ten_seconds_when_loss_rises() {
 }
 
 #[test]
+fn bbr_is_not_left_for_losses_that_it_bears() {
+    each_seed(20, |seed| {
+        let mut run = on_tcp(seed);
+        run.link.tcp = TcpControl::Bbr;
+        run.run_secs(3);
+        run.mark();
+        run.link.loss = Loss::Random(0.10);
+        // Longer, and QUIC is returned to, because it is preferred.
+        run.run_secs(20);
+        assert_eq!(run.transport(), Some(Tcp), "{:?}", run.switches());
+
+        run.link.loss = Loss::Random(0.25);
+        run.run_secs(15);
+        assert_eq!(run.transport(), Some(Quic));
+        let switches = run.switches();
+        assert!(switches[0].2 != Cause::Return, "{switches:?}");
+    });
+}
+
+#[test]
 fn udp_that_is_policed_to_60_percent_is_left_for_good() {
     for demand in [Demand::Bulk, Demand::Interactive] {
         each_seed(10, |seed| {
@@ -279,23 +317,31 @@ fn links_that_are_bad_for_all_make_nobody_flap() {
 
 #[test]
 fn a_link_that_flaps_moves_the_session_once_in_thirty_seconds_at_most() {
-    each_seed(20, |seed| {
-        let mut run = on_quic(seed);
-        run.mark();
-        for _ in 0..20 {
-            run.link.drop_all();
-            run.run_secs(3);
-            run.link.restore();
-            run.run_secs(3);
-        }
-        let switches = run.switches();
-        for pair in switches.windows(2) {
-            assert!(
-                pair[1].0 - pair[0].0 >= Duration::from_secs(30),
-                "{switches:?}"
-            );
-        }
-    });
+    for first in [Quic, Kcp, Tcp] {
+        each_seed(20, |seed| {
+            let mut run = on_one_of_three(seed, first);
+            run.mark();
+            // Up and down are not in step with anything.
+            let up = millis(2900 + seed * 7 % 200);
+            for _ in 0..20 {
+                run.link.drop_all();
+                run.run_secs(3);
+                run.link.restore();
+                run.run_for(up);
+                assert!(run.is_moving(), "{first}: {:?}", run.switches());
+            }
+            let switches = run.switches();
+            for pair in switches.windows(2) {
+                assert!(
+                    pair[1].0 - pair[0].0 >= Duration::from_secs(30),
+                    "{first}: {switches:?}"
+                );
+            }
+            // A UDP carrier goes on by itself; one over TCP is stuck in its timers.
+            let n_most = if first == Quic { 0 } else { 1 };
+            assert!(run.n_changes() <= n_most, "{first}: {switches:?}");
+        });
+    }
 }
 
 #[test]
@@ -316,7 +362,7 @@ fn udp_that_is_blocked_at_start_costs_less_than_a_second() {
     each_seed(100, |seed| {
         let mut link = Link::new(seed);
         link.drop_udp();
-        let mut run = Run::with(seed, Config::default(), &run::candidates(), link);
+        let mut run = Run::with(seed, Config::default(), &candidates::two(), link);
         run.run_secs(20);
         assert_eq!(run.transport(), Some(Tcp));
         let first = run.switches()[0];
@@ -376,7 +422,7 @@ fn a_dry_run_tells_what_it_would_do_and_does_nothing() {
         is_dry_run: true,
         ..Config::default()
     };
-    let mut run = Run::with(1, config, &run::candidates(), Link::new(1)).on(Quic);
+    let mut run = Run::with(1, config, &candidates::two(), Link::new(1)).on(Quic);
     run.demand = Demand::Bulk;
     run.run_secs(10);
     run.mark();
@@ -422,7 +468,7 @@ fn an_idle_client_costs_less_than_two_megabytes_a_day() {
         if first == Tcp {
             link.drop_udp();
         }
-        let mut run = Run::with(1, Config::default(), &run::candidates(), link);
+        let mut run = Run::with(1, Config::default(), &candidates::two(), link);
         run.demand = Demand::Nothing;
         run.run_secs(86_400);
         assert_eq!(run.transport(), Some(first));
@@ -446,6 +492,20 @@ fn on_tcp(seed: u64) -> Run {
     run.run_secs(3);
     run.tell_policy(|policy, now| policy.release(now));
     assert_eq!(run.transport(), Some(Tcp));
+    run
+}
+
+/// QUIC, KCP and TCP are there, and the policy stays on `first`, which somebody has put in use,
+/// for as long as it has no reason to leave it.
+fn on_one_of_three(seed: u64, first: frp_proto::policy::Transport) -> Run {
+    let candidates = candidates::three();
+    let mut run = Run::with(seed, Config::default(), &candidates, Link::new(seed));
+    run.demand = Demand::Bulk;
+    run.run_for(millis(6000 + seed * 37));
+    run.tell_policy(|policy, now| policy.switch_to(now, first));
+    run.run_secs(3);
+    run.tell_policy(|policy, now| policy.release(now));
+    assert_eq!(run.transport(), Some(first));
     run
 }
 

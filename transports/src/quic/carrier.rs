@@ -179,6 +179,7 @@ impl Carrier for QuicCarrier {
             in_flight: Some(self.shared.in_flight()),
             n_heard: n_heard(&stats),
             n_refused: (self.endpoint.as_ref()).map_or(0, |own| own.refusals.n()),
+            is_bbr: false,
         }
     }
 

@@ -221,6 +221,7 @@ impl Carrier for S2nCarrier {
     fn path_stats(&self) -> PathStats {
         let observed = &self.shared.observed;
         PathStats {
+            is_bbr: false,
             rtt: observed.rtt(),
             bytes_sent: self.shared.bytes_sent(),
             bytes_received: self.shared.bytes_received(),

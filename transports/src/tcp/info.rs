@@ -3,9 +3,12 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
+use super::options;
 use crate::PathStats;
 use crate::info::Path;
 
@@ -14,13 +17,20 @@ use crate::info::Path;
 pub(super) struct TcpPath {
     /// Taken away before the socket is closed: its number is another one's then.
     socket: Mutex<Option<RawFd>>,
+    is_bbr: bool,
 }
+
+/// How long the system sends the same data again to a peer that two probers watch. Its own bound is
+/// about 15 minutes, in which a dead connection keeps its buffers. Whoever watches decides sooner;
+/// frps closes a client's carrier after as long a silence.
+const WATCHED_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl TcpPath {
     /// Whoever owns the socket says [`TcpPath::forget`] before it is closed.
     pub(super) fn new(socket: &TcpStream) -> Arc<Self> {
         Arc::new(Self {
             socket: Mutex::new(Some(socket.as_raw_fd())),
+            is_bbr: options::is_bbr(socket),
         })
     }
 
@@ -36,6 +46,43 @@ impl Path for TcpPath {
         if let Some(info) = socket.and_then(TcpInfo::read) {
             info.fill(stats);
         }
+        stats.is_bbr = self.is_bbr;
+    }
+
+    fn handle_watched(&self) {
+        let socket = self.socket.lock();
+        // Only multiplexed carriers are watched, and what reads them waits for no user: a window
+        // that stays shut, which the timeout counts too, is a peer that does not run.
+        if let Some(Err(error)) = socket.map(|fd| set_user_timeout(fd, WATCHED_USER_TIMEOUT)) {
+            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        }
+    }
+}
+
+/// `socket` must be open during the call.
+fn set_user_timeout(socket: RawFd, timeout: Duration) -> std::io::Result<()> {
+    // Of minutes at most.
+    let millis = libc::c_uint::try_from(timeout.as_millis()).unwrap_or(libc::c_uint::MAX);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the size of an integer fits any type"
+    )]
+    let len = size_of_val(&millis) as libc::socklen_t;
+    #[expect(unsafe_code, reason = "the socket is known by its number only")]
+    // SAFETY: the option's value is `len` bytes at a pointer that lives through the call, and the
+    // system refuses a number that is no socket.
+    let result = unsafe {
+        libc::setsockopt(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            std::ptr::from_ref(&millis).cast(),
+            len,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
@@ -76,7 +123,7 @@ impl TcpInfo {
     fn fill(&self, stats: &mut PathStats) {
         let micros = |at| self.u32_at(at).map(u64::from);
         if let Some(rtt) = micros(RTT).filter(|rtt| *rtt > 0) {
-            stats.rtt = Some(std::time::Duration::from_micros(rtt));
+            stats.rtt = Some(Duration::from_micros(rtt));
         }
         let unacked = self.u32_at(UNACKED).zip(self.u32_at(SEND_MSS));
         stats.in_flight = unacked.map(|(n, mss)| u64::from(n) * u64::from(mss));
@@ -110,6 +157,41 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_watched_connection_is_given_up_by_the_system_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let path = TcpPath::new(&ours);
+        let timeout = || socket2::SockRef::from(&ours).tcp_user_timeout().unwrap();
+        assert_eq!(timeout().unwrap_or_default(), Duration::ZERO);
+        path.handle_watched();
+        assert_eq!(timeout(), Some(WATCHED_USER_TIMEOUT));
+        path.forget();
+        path.handle_watched();
+    }
+
+    #[tokio::test]
+    async fn what_sends_is_known_by_the_name_of_its_congestion_control() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let socket = socket2::SockRef::from(&ours);
+        socket.set_tcp_congestion(b"reno").unwrap();
+        let is_bbr = |ours| {
+            let mut stats = PathStats::default();
+            TcpPath::new(ours).fill(&mut stats);
+            stats.is_bbr
+        };
+        assert!(!is_bbr(&ours));
+        // A system that does not offer it has nothing to show.
+        if socket.set_tcp_congestion(b"bbr").is_ok() {
+            assert!(is_bbr(&ours));
+        }
+    }
 
     #[tokio::test]
     async fn what_the_peer_has_acknowledged_is_known_as_long_as_the_socket_is_open() {

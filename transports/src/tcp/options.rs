@@ -89,6 +89,12 @@ fn set_congestion(socket: &SockRef<'_>, congestion: &TcpCongestion) {
     }
 }
 
+/// Whether BBR, of whichever version, sends on a connection.
+pub(super) fn is_bbr(socket: &TcpStream) -> bool {
+    let name = SockRef::from(socket).tcp_congestion();
+    name.is_ok_and(|name| name.starts_with(BBR.as_bytes()))
+}
+
 /// Has the system send at most this many bytes a second. It holds with every queue discipline:
 /// where `fq` does not pace, TCP does so itself (Linux 4.13).
 fn set_max_pacing_rate(socket: &SockRef<'_>, bytes_per_second: u64) -> io::Result<()> {

@@ -64,6 +64,7 @@ raw! {
         "attemptsMax" attempts_max: Option<i64>,
         "oldFirstMinMs" old_first_min_ms: Option<i64>,
         "oldFirstMaxMs" old_first_max_ms: Option<i64>,
+        "oldFirstRestlessMs" old_first_restless_ms: Option<i64>,
         "backoffFactor" backoff_factor: Option<f64>,
         "backoffMaxSeconds" backoff_max_seconds: Option<i64>,
         "backoffMaxSilentSeconds" backoff_max_silent_seconds: Option<i64>,

@@ -385,6 +385,7 @@ impl Prober {
             delivered_rate: self.transfer.rate(),
             queues: counters.queues,
             stall: self.transfer.stall(now),
+            control: counters.control,
         }
     }
 

@@ -40,6 +40,18 @@ pub struct PathReport {
     pub queues: Queues,
     /// The longest time of the last seconds in which data waited and none was acknowledged.
     pub stall: Duration,
+    /// What sends at this end, where the carrier runs over TCP.
+    pub control: TcpControl,
+}
+
+/// What the sender of a TCP carrier makes of loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcpControl {
+    /// Cubic, Reno and what is unknown: every loss is congestion.
+    #[default]
+    LossBased,
+    /// bbr: loses little below 15 %, and collapses above.
+    Bbr,
 }
 
 /// How many of something, and how many of these were lost.
@@ -88,7 +100,13 @@ impl PathReport {
 
     /// Appends the payload to `out`. Numbers beyond the bounds are cut to them.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(if self.packets.is_some() { PACKETS } else { 0 });
+        let packets = if self.packets.is_some() { PACKETS } else { 0 };
+        let bbr = if self.control == TcpControl::Bbr {
+            BBR
+        } else {
+            0
+        };
+        out.push(packets | bbr);
         put_varint(out, self.carrier);
         for time in [
             self.inbound_silence,
@@ -117,7 +135,7 @@ impl PathReport {
     pub fn decode(bytes: &[u8]) -> Result<Self, PathDecodeError> {
         let mut reader = Reader::new(bytes);
         let flags = reader.byte()?;
-        if flags & !PACKETS != 0 {
+        if flags & !(PACKETS | BBR) != 0 {
             return Err(PathDecodeError::UnknownFlags(flags));
         }
         let report = Self {
@@ -142,6 +160,10 @@ impl PathReport {
                 delay: reader.micros(MAX_TIME, "queueing delay")?,
             },
             stall: reader.micros(MAX_TIME, "stall")?,
+            control: match flags & BBR {
+                0 => TcpControl::LossBased,
+                _ => TcpControl::Bbr,
+            },
         };
         reader.finish()?;
         Ok(report)
@@ -149,6 +171,7 @@ impl PathReport {
 }
 
 const PACKETS: u8 = 0x01;
+const BBR: u8 = 0x02;
 
 /// A day. What lasts longer is as bad as what lasts so long, and sums of it cannot overflow.
 const MAX_TIME: Duration = Duration::from_secs(86_400);
@@ -195,6 +218,7 @@ mod tests {
                 delay: Duration::from_millis(7),
             },
             stall: Duration::from_secs(2),
+            control: TcpControl::Bbr,
         }
     }
 

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::score::TcpControl;
 use super::words::Purpose;
-use crate::path::{PathReport, Tally};
+use crate::path::{PathReport, Tally, TcpControl};
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -19,7 +18,6 @@ pub(crate) struct Carrier {
     pub(crate) live_since: Option<Instant>,
     /// When it came into use.
     used_since: Option<Instant>,
-    pub(crate) control: TcpControl,
     pub(crate) report: PathReport,
     /// The other end's report.
     pub(crate) peer: Option<PathReport>,
@@ -62,7 +60,6 @@ impl Carrier {
             dialed_at: now,
             live_since: None,
             used_since: None,
-            control: TcpControl::default(),
             report: PathReport::default(),
             peer: None,
             peer_loss: 0.0,
@@ -159,6 +156,16 @@ impl Carrier {
     pub(crate) fn a_moment_ago(&self, now: Instant) -> Option<&PathReport> {
         let (at, report) = self.recent.front()?;
         (now.saturating_duration_since(*at) >= Duration::from_secs(1)).then_some(report)
+    }
+
+    /// What a TCP carrier makes of loss: the worse of both senders. A server that has said nothing
+    /// yet counts as this end.
+    pub(crate) fn control(&self) -> TcpControl {
+        let peer = self.peer.map_or(self.report.control, |peer| peer.control);
+        match (self.report.control, peer) {
+            (TcpControl::Bbr, TcpControl::Bbr) => TcpControl::Bbr,
+            _ => TcpControl::LossBased,
+        }
     }
 
     /// Whether bulk waits at either end.

@@ -31,6 +31,9 @@ pub struct Config {
     /// While all is lost and a new carrier is there: the old one gets twice the round-trip time to
     /// show that it lives too, within these bounds. Streams that need not move are not moved.
     pub old_first: [Duration; 2],
+    /// The same on a link that has come back from an outage, or lost a carrier, within the last
+    /// half minute: it will do so again, and streams that move each time are worse than a second.
+    pub old_first_restless: Duration,
     /// While all is lost: an attempt is dropped after this, or after eight round-trip times.
     pub attempt_timeout: Duration,
     /// Attempts at one candidate at the same time. At the bound the oldest is dropped.
@@ -122,6 +125,7 @@ impl Default for Config {
             reconnect_every: millis(500),
             reconnect_spread: 0.2,
             old_first: [millis(50), millis(250)],
+            old_first_restless: millis(1000),
             attempt_timeout: secs(2),
             attempts_max: 4,
             grace: secs(60),

@@ -29,6 +29,8 @@ pub(crate) struct Outage {
     pub(crate) cause: Option<DeathCause>,
     /// Whether the last that was heard of an attempt came from the server's host.
     host_answers: bool,
+    /// There was a carrier before.
+    is_repeated: bool,
 }
 
 /// Between two rounds there is at least this much: full jitter begins at nothing.
@@ -47,13 +49,17 @@ impl Policy {
                 interval: self.config.reconnect_every,
                 cause,
                 host_answers: false,
+                is_repeated: self.generation > 0,
             });
         }
     }
 
     /// A carrier is in use and lives: what was begun to replace it is dropped.
-    pub(crate) fn end_outage(&mut self) {
-        self.outage = None;
+    pub(crate) fn end_outage(&mut self, now: Instant) {
+        let outage = self.outage.take();
+        if outage.is_some_and(|outage| outage.is_repeated) {
+            self.stay.handle_outage_end(now);
+        }
         let is_measured = self.measure_until.is_some();
         self.plans
             .retain(|plan| plan.purpose == Purpose::Standby || is_measured);
@@ -221,7 +227,7 @@ impl Policy {
                     None,
                 );
             }
-            (Some(_), Some(_)) => self.found_heir(now, carrier),
+            (Some(_), Some(_)) => self.found_heir(now),
             (Some(_), None) if purpose == Purpose::Manual => {
                 self.promote(now, carrier, Cause::Manual, None);
             }

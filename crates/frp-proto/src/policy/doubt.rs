@@ -9,6 +9,7 @@ use crate::path::Direction;
 /// The carrier in use is silent, or its network has changed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Doubt {
+    since: Instant,
     pub(crate) direction: Direction,
     /// Bursts that were sent on it.
     n_bursts: u32,
@@ -16,8 +17,9 @@ pub(crate) struct Doubt {
     is_moved: bool,
     /// All speaks for its death, and a last short burst is under way.
     is_confirming: bool,
-    /// A new carrier that takes over at the time given, unless this one shows life before.
-    pub(crate) heir: Option<(CarrierId, Instant)>,
+    /// All is lost and another carrier lives: the best of those takes over at the time given,
+    /// unless this one shows life before.
+    pub(crate) heir_at: Option<Instant>,
     /// A dry run has told what it would do.
     is_told: bool,
 }
@@ -69,7 +71,7 @@ impl Policy {
         self.tell(Notice::Revived { carrier });
         if self.in_use == Some(carrier) {
             self.doubt = None;
-            self.end_outage();
+            self.end_outage(now);
         } else if self.in_use.is_none() {
             let death = self.outage.and_then(|outage| outage.cause);
             self.promote(
@@ -96,7 +98,7 @@ impl Policy {
         match (self.in_use, self.doubt) {
             (Some(in_use), _) if in_use == carrier && n_answered > 0 => {
                 self.doubt = None;
-                self.end_outage();
+                self.end_outage(now);
             }
             (Some(_), Some(_)) => self.judge(now),
             // In use and not in doubt: it has shown life since the burst began, later than the
@@ -125,14 +127,16 @@ impl Policy {
         if let Some(doubt) = self.doubt {
             if doubt.is_moved {
                 let death = DeathCause::AddressGone;
-                self.promote(now, carrier, Cause::Died(death), None);
+                // The standby may have moved along.
+                let best = self.best_live_since(now, doubt.since).unwrap_or(carrier);
+                self.promote(now, best, Cause::Died(death), None);
             } else {
                 self.judge(now);
             }
         }
     }
 
-    pub(crate) fn network_changed(&mut self, now: Instant) {
+    pub(crate) fn network_changed(&mut self, now: Instant, moved: &[CarrierId]) {
         self.stay.forget();
         for place in &mut self.places {
             place.retry_now();
@@ -140,24 +144,25 @@ impl Policy {
         if let Some(outage) = &mut self.outage {
             outage.next_round = now;
         }
-        let beside: Vec<_> = self.carriers.keys().copied().collect();
-        for carrier in beside {
+        let carriers: Vec<_> = self.carriers.keys().copied().collect();
+        for carrier in carriers {
             let can_move = self.transport(carrier) == Transport::Quic;
-            let is_live = self.carriers[&carrier].is_live();
-            if can_move && is_live {
-                self.decide(Decision::Rebind { carrier });
-            } else if self.in_use != Some(carrier) {
+            let has_moved = moved.contains(&carrier);
+            if !self.carriers[&carrier].is_live() {
                 // What it was bound to may be gone; a fresh one costs little.
                 self.carriers.remove(&carrier);
-                self.decide(match is_live {
-                    true => Decision::Rest { carrier },
-                    false => Decision::Abandon { carrier },
-                });
+                self.decide(Decision::Abandon { carrier });
+            } else if can_move && has_moved {
+                self.decide(Decision::Rebind { carrier });
+            } else if has_moved && self.in_use != Some(carrier) {
+                self.carriers.remove(&carrier);
+                self.decide(Decision::Rest { carrier });
             }
         }
         if let Some(in_use) = self.in_use {
             let can_move = self.transport(in_use) == Transport::Quic;
-            self.doubt_in_use(now, Direction::Outbound, !can_move);
+            let is_moved = !can_move && moved.contains(&in_use);
+            self.doubt_in_use(now, Direction::Outbound, is_moved);
         }
     }
 
@@ -234,11 +239,12 @@ impl Policy {
             return;
         };
         self.doubt = Some(Doubt {
+            since: now,
             direction,
             n_bursts: 1,
             is_moved,
             is_confirming: false,
-            heir: None,
+            heir_at: None,
             is_told: false,
         });
         self.burst(in_use);
@@ -247,8 +253,8 @@ impl Policy {
             self.burst(standby);
         }
         // On TCP probes wait behind a lost segment: only a fresh connection tells the path's
-        // silence from that of one connection.
-        let needs_fresh = self.family(in_use) == Family::Tcp || standby.is_none();
+        // silence from that of one connection. One whose address has changed will not answer.
+        let needs_fresh = is_moved || self.family(in_use) == Family::Tcp || standby.is_none();
         if needs_fresh && let Some(entry) = self.carriers.get(&in_use) {
             let place = entry.place;
             self.dial(now, place, Purpose::Beside);
@@ -271,6 +277,11 @@ impl Policy {
         let death = Cause::Died(DeathCause::Silent(doubt.direction));
         let heir = fresh.or(standby.filter(lives)).filter(|_| !doubt.is_told);
         if let Some(heir) = heir {
+            if self.outage.is_some() {
+                // What was sent on the carrier in use went into the outage.
+                self.found_heir(now);
+                return;
+            }
             if fresh.is_none() && !doubt.is_confirming {
                 self.doubt = Some(Doubt {
                     is_confirming: true,
@@ -352,37 +363,61 @@ impl Policy {
         }
     }
 
-    /// A carrier was opened while all was lost. The old one, which may have come back as well, is
-    /// asked once more.
-    pub(crate) fn found_heir(&mut self, now: Instant, heir: CarrierId) {
+    /// All was lost, and another carrier lives. The old one, which may have come back as well, is
+    /// asked once more; on a link that comes and goes it has longer to answer.
+    pub(crate) fn found_heir(&mut self, now: Instant) {
         let (Some(in_use), Some(doubt)) = (self.in_use, &mut self.doubt) else {
             return;
         };
-        if doubt.heir.is_none() {
-            let srtt = self
-                .carriers
-                .get(&in_use)
-                .map_or(Duration::ZERO, |entry| entry.report.srtt);
-            let [least, most] = self.config.old_first;
-            doubt.heir = Some((heir, now + (srtt * 2).clamp(least, most)));
-            self.burst(in_use);
+        if doubt.heir_at.is_some() {
+            return;
         }
+        let entry = self.carriers.get(&in_use);
+        let srtt = entry.map_or(Duration::ZERO, |entry| entry.report.srtt);
+        let config = &self.config;
+        let [least, most] = config.old_first;
+        let wait = (srtt * 2).clamp(least, most.max(least));
+        doubt.heir_at = Some(match self.stay.is_restless(now) {
+            _ if doubt.is_moved => now,
+            true => now + wait.max(config.old_first_restless),
+            false => now + wait,
+        });
+        self.burst(in_use);
     }
 
-    /// The heir takes over when its time has come.
+    /// An heir takes over when its time has come: the best of those that live by then.
     pub(crate) fn promote_heir(&mut self, now: Instant) {
         let Some(doubt) = &mut self.doubt else {
             return;
         };
-        let Some((heir, _)) = doubt.heir.filter(|(_, at)| *at <= now) else {
+        if doubt.heir_at.is_none_or(|at| at > now) {
+            return;
+        }
+        doubt.heir_at = None;
+        let doubt = *doubt;
+        let since = self.outage.map_or(now, |outage| outage.since);
+        let Some(heir) = self.best_live_since(now, since).filter(|_| !doubt.is_told) else {
             return;
         };
-        doubt.heir = None;
-        let death = DeathCause::Silent(doubt.direction);
-        if self.carriers.contains_key(&heir) && !doubt.is_told {
+        if let Some(doubt) = &mut self.doubt {
             doubt.is_told = true;
-            self.promote(now, heir, Cause::Died(death), None);
         }
+        let death = DeathCause::Silent(doubt.direction);
+        self.promote(now, heir, Cause::Died(death), None);
+    }
+
+    /// The best carrier beside the one in use that has shown life since then.
+    fn best_live_since(&self, now: Instant, since: Instant) -> Option<CarrierId> {
+        let lives = |id: &CarrierId| self.carriers.get(id).is_some_and(|c| c.last_life >= since);
+        let beside = self.carriers.keys().filter(|id| Some(**id) != self.in_use);
+        let live = beside.filter(|id| self.is_answering(**id) && lives(id));
+        live.min_by_key(|id| self.place_rank(self.carriers[id].place, now))
+            .copied()
+    }
+
+    fn is_answering(&self, carrier: CarrierId) -> bool {
+        let entry = self.carriers.get(&carrier);
+        entry.is_some_and(|entry| entry.is_live() && !entry.is_silent)
     }
 
     fn burst(&mut self, carrier: CarrierId) {

@@ -74,6 +74,9 @@ const RETURN_SLACK_TIME: (f64, Duration) = (1.25, Duration::from_millis(10));
 /// much of everything, and probes, few and small, pass the former as if there was none: the rates of
 /// both carriers tell them apart.
 const UDP_LOSS_MAX: f64 = 0.25;
+/// Of a UDP carrier that loses more of its packets, nothing that it could adapt is waited for: it
+/// counts from the first window on.
+const HOPELESS_LOSS: f64 = 0.5;
 /// From this share of what slow start allows, a burst over TCP was held back by it and not by the
 /// path: half, because the other carrier takes its part of the path meanwhile.
 const SLOW_START_SHARE: f64 = 0.5;
@@ -248,10 +251,14 @@ impl Policy {
         for carrier in [from, to] {
             self.set_pace(carrier, Pace::Questioned);
         }
-        // Without bulk in sight its rate decides nothing, and the link has shown none.
+        self.measure_rate(to);
+    }
+
+    /// Without bulk in sight its rate decides nothing, and the link has shown none.
+    fn measure_rate(&mut self, carrier: CarrierId) {
         if self.capacity.get() > 0.0 {
             let bytes = self.config.measure_bytes;
-            self.decide(Decision::MeasureRate { carrier: to, bytes });
+            self.decide(Decision::MeasureRate { carrier, bytes });
         }
     }
 
@@ -311,11 +318,6 @@ impl Policy {
 
     /// A window is full.
     fn decide_by(&mut self, now: Instant, window: &Window, mut question: Question) {
-        if question.n_skipped > 0 {
-            question.n_skipped -= 1;
-            self.question = Some(question);
-            return;
-        }
         let is_bulk = window.n_bulk * 2 > window.from.n_reports;
         let (Some(from), Some(to)) = (
             self.measure(&window.from, question.from, is_bulk),
@@ -324,6 +326,13 @@ impl Policy {
             self.question = Some(question);
             return;
         };
+        if question.n_skipped > 0 {
+            question.n_skipped -= 1;
+            if from.packet_loss <= HOPELESS_LOSS {
+                self.question = Some(question);
+                return;
+            }
+        }
         let verdict = match question.is_return {
             true => self.worth_return(&from, &to).then_some(Cause::Return),
             false => self.worth_leaving(&from, &to, is_bulk, question.from),
@@ -333,6 +342,10 @@ impl Policy {
             None => {
                 question.n_wins = 0;
                 question.n_losses += 1;
+                if !question.is_return {
+                    // One burst can have bad luck, and it would count in the next window as well.
+                    self.measure_rate(question.to);
+                }
             }
         }
         let needed = if question.is_return {
@@ -438,7 +451,8 @@ impl Policy {
         });
         let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
         let capacity = known.max(by_burst);
-        let by_model = score::bulk_rate(family, entry.control, capacity, packet_loss, report.srtt);
+        let by_model =
+            score::bulk_rate(family, entry.control(), capacity, packet_loss, report.srtt);
         let bulk_rate = match is_bulk {
             true => by_model.min(sums.delivered / f64::from(n_reports)),
             false => shown.map_or(by_model, |rate| by_model.min(rate)),

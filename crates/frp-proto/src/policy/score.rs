@@ -4,16 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::words::Family;
-
-/// What the sender of a TCP carrier makes of loss.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TcpControl {
-    /// Cubic, Reno and what is unknown: every loss is congestion.
-    #[default]
-    LossBased,
-    /// bbr: loses little below 15 %, and collapses above.
-    Bbr,
-}
+use crate::path::TcpControl;
 
 /// TCP's usual segment with timestamps.
 const MSS: f64 = 1448.0;

@@ -10,6 +10,8 @@ use super::words::{Cause, Transport};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stay {
     last_switch: Option<Instant>,
+    /// When a carrier was lost, or all were, and that was over.
+    last_trouble: Option<Instant>,
     last_quality: Option<Instant>,
     /// Of the last period. Never longer than the number that is allowed.
     quality: VecDeque<Instant>,
@@ -22,6 +24,9 @@ struct Left {
     at: Instant,
     n_times: u32,
 }
+
+/// What came and went within this time may do so again.
+const RESTLESS: Duration = Duration::from_secs(30);
 
 impl Stay {
     /// Whether a switch for quality to `to` is allowed now.
@@ -71,6 +76,9 @@ impl Stay {
             self.left.clear();
         }
         self.last_switch = Some(now);
+        if from.is_some() && matches!(cause, Cause::Died(_)) {
+            self.last_trouble = Some(now);
+        }
         if cause.is_quality() {
             self.last_quality = Some(now);
             while self.quality.len() >= config.switches_max.max(1) {
@@ -87,6 +95,18 @@ impl Stay {
             left.at = now;
             left.n_times += 1;
         }
+    }
+
+    /// All was lost, and something lives again.
+    pub(crate) fn handle_outage_end(&mut self, now: Instant) {
+        self.last_trouble = Some(now);
+    }
+
+    /// Whether the link comes and goes, as far as can be told: what is kept of an outage now will
+    /// have to be kept of the next one.
+    pub(crate) fn is_restless(&self, now: Instant) -> bool {
+        let since = |at| now.saturating_duration_since(at);
+        self.last_trouble.is_some_and(|at| since(at) < RESTLESS)
     }
 
     /// The network is another: what was learnt of transports does not hold there.

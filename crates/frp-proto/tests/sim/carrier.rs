@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use frp_proto::path::{Counters, Pace, Probe, Prober, ProberConfig, Queues, Random, Role, Tally};
+use frp_proto::path::{
+    Counters, Pace, Probe, Prober, ProberConfig, Queues, Random, Role, Tally, TcpControl,
+};
 use frp_proto::policy::{Family, Transport};
 
 use crate::link::{Link, Way};
@@ -52,6 +54,11 @@ impl SimCarrier {
         self.transport.family()
     }
 
+    /// Whether probes wait for what was lost before them.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.transport != Transport::Quic
+    }
+
     pub(crate) fn log_in(&mut self, now: Instant, seed: u64) {
         let config = ProberConfig::default;
         self.ends = Some([
@@ -77,6 +84,10 @@ impl SimCarrier {
                     seen_loss = 1.0 - (1.0 - loss) * (max / rate).min(1.0);
                     rate = rate.min(max);
                 }
+            }
+            // Its filter takes what is above for a slower link, again and again.
+            Family::Tcp if link.tcp == TcpControl::Bbr => {
+                rate *= if loss > 0.2 { 0.02 } else { 1.0 };
             }
             // Mathis, and it varies.
             Family::Tcp if loss > 0.0 => {
@@ -118,7 +129,7 @@ impl SimCarrier {
     }
 
     /// Tells the client's prober what the transport has counted.
-    pub(crate) fn count(&mut self, now: Instant, has_bulk: bool) {
+    pub(crate) fn count(&mut self, now: Instant, has_bulk: bool, control: TcpControl) {
         let counters = Counters {
             acked_bytes: self.acked,
             packets: Some(self.packets),
@@ -128,9 +139,15 @@ impl SimCarrier {
             },
             in_flight: if has_bulk { 64_000 } else { 0 },
             user_bytes: self.acked,
+            control,
         };
-        if let Some([client, _]) = &mut self.ends {
+        let of_server = Counters {
+            control,
+            ..Counters::default()
+        };
+        if let Some([client, server]) = &mut self.ends {
             client.handle_counters(now, counters);
+            server.handle_counters(now, of_server);
         }
     }
 }
@@ -145,9 +162,19 @@ impl Pipe {
     }
 
     /// A transmission was lost. Returns how long the sender waits before the next.
-    pub(crate) fn lost(&mut self, number: u64, rtt: Duration) -> Option<Duration> {
+    pub(crate) fn lost(
+        &mut self,
+        number: u64,
+        rtt: Duration,
+        transport: Transport,
+    ) -> Option<Duration> {
         let (_, attempts) = self.waiting.get_mut(&number)?;
         *attempts += 1;
+        if transport == Transport::Kcp {
+            // Its timer grows by a half of itself, up to two seconds.
+            let rto = rtt.mul_f64(1.4);
+            return Some((rto + rto / 2 * (*attempts - 1)).min(Duration::from_secs(2)));
+        }
         // A tail loss probe first, then the retransmission timer with its back-off.
         let rto = (rtt * 2).max(Duration::from_millis(200));
         Some(match *attempts {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frp_proto::path::Random;
+use frp_proto::path::{Random, TcpControl};
 use frp_proto::policy::Family;
 
 /// A direction of the link.
@@ -45,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) udp_rejected: bool,
     /// Changes when the client's address does. Carriers of another address are cut off.
     pub(crate) address: u32,
+    /// What sends over TCP, at both ends.
+    pub(crate) tcp: TcpControl,
     random: Random,
     in_burst: [bool; 2],
 }
@@ -62,6 +64,7 @@ impl Link {
             udp_rate_max: None,
             udp_rejected: false,
             address: 0,
+            tcp: TcpControl::LossBased,
             random: Random::new(seed ^ 0x11ee_77aa),
             in_burst: [false; 2],
         }

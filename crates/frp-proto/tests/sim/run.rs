@@ -10,6 +10,7 @@ use frp_proto::policy::{
     Policy, State, Transport,
 };
 
+use crate::candidates;
 use crate::carrier::SimCarrier;
 use crate::link::{Link, Way};
 
@@ -24,6 +25,7 @@ pub(crate) enum Demand {
 pub(crate) struct Run {
     pub(crate) link: Link,
     pub(crate) policy: Policy,
+    candidates: Vec<Candidate>,
     pub(crate) demand: Demand,
     /// Everything that the policy has told, with its time since the start.
     pub(crate) notices: Vec<(Duration, Notice)>,
@@ -67,18 +69,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Bytes a second of somebody who types.
 const INTERACTIVE_RATE: f64 = 2000.0;
 
-pub(crate) fn candidates() -> Vec<Candidate> {
-    let candidate = |transport| Candidate {
-        transport,
-        is_ipv6: false,
-        is_fallback: false,
-    };
-    vec![candidate(Transport::Quic), candidate(Transport::Tcp)]
-}
-
 impl Run {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with(seed, Config::default(), &candidates(), Link::new(seed))
+        Self::with(seed, Config::default(), &candidates::two(), Link::new(seed))
     }
 
     pub(crate) fn with(seed: u64, config: Config, candidates: &[Candidate], link: Link) -> Self {
@@ -88,6 +81,7 @@ impl Run {
         let mut run = Self {
             link,
             policy,
+            candidates: candidates.to_vec(),
             demand: Demand::Interactive,
             notices: Vec::new(),
             probe_bytes: 0,
@@ -221,6 +215,26 @@ impl Run {
         self.follow();
     }
 
+    /// The client has another address. Where the old one is gone for certain, what cannot move
+    /// along is dead at once, the carrier in use last.
+    pub(crate) fn change_address(&mut self, is_told: bool) {
+        self.link.address += 1;
+        let live = self.carriers.iter().filter(|(_, c)| c.ends.is_some());
+        let mut moved: Vec<_> = live.map(|(id, c)| (*id, c.transport)).collect();
+        let in_use = self.policy.in_use();
+        moved.sort_by_key(|(id, _)| in_use == Some(*id));
+        let stuck = moved.iter().filter(|(_, kind)| *kind != Transport::Quic);
+        for (id, _) in stuck.filter(|_| is_told) {
+            self.carriers.remove(id);
+            self.policy
+                .handle_died(self.now, *id, DeathCause::AddressGone);
+            self.follow();
+        }
+        let moved: Vec<_> = moved.into_iter().map(|(id, _)| id).collect();
+        self.policy.handle_network_change(self.now, &moved);
+        self.follow();
+    }
+
     fn next_time(&self) -> Option<Instant> {
         let event = self.events.peek().map(|Reverse((at, ..))| *at);
         let probers = self
@@ -298,8 +312,14 @@ impl Run {
         probe.encode(&mut bytes);
         assert_eq!(Probe::decode(&bytes).map(|p| p.number), Ok(probe.number));
         self.probe_bytes += bytes.len() as u64 + overhead(carrier.family());
-        match carrier.family() {
-            Family::Udp => {
+        if self.link.udp_rejected && end == 0 && carrier.family() == Family::Udp {
+            self.push(self.link.rtt(), Event::Refused(id));
+        }
+        let Some(carrier) = self.carriers.get_mut(&id) else {
+            return;
+        };
+        match carrier.is_ordered() {
+            false => {
                 let key = self.n_events;
                 self.probes.insert(key, probe);
                 let delay = self.link.send(Family::Udp, WAYS[end], carrier.address);
@@ -307,11 +327,8 @@ impl Run {
                     Some(delay) => self.push(delay, Event::Datagram(id, end, key)),
                     None => drop(self.probes.remove(&key)),
                 }
-                if self.link.udp_rejected && end == 0 {
-                    self.push(self.link.rtt(), Event::Refused(id));
-                }
             }
-            Family::Tcp => {
+            true => {
                 let number = carrier.pipes[end].push(probe);
                 self.push(Duration::ZERO, Event::Try(id, end, number));
             }
@@ -394,10 +411,11 @@ impl Run {
         if !carrier.pipes[end].waiting.contains_key(&number) {
             return;
         }
-        match self.link.send(Family::Tcp, WAYS[end], carrier.address) {
+        let (family, transport) = (carrier.family(), carrier.transport);
+        match self.link.send(family, WAYS[end], carrier.address) {
             Some(delay) => self.push(delay, Event::Segment(id, end, number)),
             None => {
-                if let Some(wait) = carrier.pipes[end].lost(number, rtt) {
+                if let Some(wait) = carrier.pipes[end].lost(number, rtt, transport) {
                     self.push(wait, Event::Try(id, end, number));
                 }
             }
@@ -444,7 +462,7 @@ impl Run {
                 continue;
             }
             if Some(*id) != in_use || demand == Demand::Nothing {
-                carrier.count(now, false);
+                carrier.count(now, false, self.link.tcp);
                 continue;
             }
             let is_bulk = demand == Demand::Bulk;
@@ -454,7 +472,7 @@ impl Run {
                 INTERACTIVE_RATE
             };
             let arrived = carrier.transfer(&self.link, rate, TICK, unit);
-            carrier.count(now, is_bulk);
+            carrier.count(now, is_bulk, self.link.tcp);
             if arrived > 0 {
                 self.delivered += arrived;
                 self.longest_pause = self.longest_pause.max(now - self.last_progress);
@@ -503,13 +521,15 @@ impl Run {
         let now = self.now;
         while let Some(decision) = self.policy.poll_decision() {
             match decision {
-                Decision::Dial { carrier, .. } => {
+                Decision::Dial {
+                    carrier, candidate, ..
+                } => {
                     self.n_dials += 1;
-                    let transport = self.policy.transport_of(carrier).unwrap();
-                    let round_trips = if transport.family() == Family::Udp {
-                        2
-                    } else {
-                        4
+                    let transport = self.candidates[candidate].transport;
+                    let round_trips = match transport {
+                        Transport::Quic => 2,
+                        Transport::Kcp => 3,
+                        _ => 4,
                     };
                     let entry = SimCarrier::new(transport, self.link.address);
                     self.carriers.insert(carrier, entry);

@@ -247,14 +247,19 @@ impl Driver {
         if self.paused.is_some() {
             return;
         }
-        let has_moved: Vec<_> = self.links.values_mut().map(Link::has_moved).collect();
+        let moved: Vec<_> = self
+            .links
+            .iter_mut()
+            .filter_map(|(id, link)| link.has_moved().then_some(*id))
+            .collect();
         let is_settled = matches!(self.policy.state(), State::Connected | State::Switching);
-        if is_settled && !has_moved.contains(&true) {
+        if is_settled && moved.is_empty() {
             return;
         }
         tracing::debug!("this host's addresses or routes have changed");
         let now = Instant::now();
-        let gone: Vec<_> = self
+        let in_use = self.policy.in_use();
+        let mut gone: Vec<_> = self
             .links
             .iter()
             .filter(|(_, link)| {
@@ -263,11 +268,13 @@ impl Driver {
             })
             .map(|(id, _)| *id)
             .collect();
+        // The one in use is the last, so that the session does not move to one that is next.
+        gone.sort_by_key(|id| in_use == Some(*id));
         for id in gone {
             self.close_link(id);
             self.policy.handle_died(now, id, DeathCause::AddressGone);
         }
-        self.policy.handle_network_change(now);
+        self.policy.handle_network_change(now, &moved);
     }
 
     fn handle_watch(&mut self, id: CarrierId, event: WatchEvent) {

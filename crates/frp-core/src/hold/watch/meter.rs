@@ -1,6 +1,6 @@
 //! What a carrier's counters say to the prober.
 
-use frp_proto::path::{Counters, Queues, Tally};
+use frp_proto::path::{Counters, Queues, Tally, TcpControl};
 use transports::PathStats;
 
 /// Compares what is read with what was read before.
@@ -48,6 +48,11 @@ impl Meter {
                 queues,
                 in_flight: stats.in_flight.unwrap_or(0),
                 user_bytes,
+                control: if stats.is_bbr {
+                    TcpControl::Bbr
+                } else {
+                    TcpControl::LossBased
+                },
             },
             has_heard: stats.bytes_received > before.bytes_received
                 || stats.n_heard > before.n_heard,
@@ -86,6 +91,20 @@ mod tests {
         assert_eq!(look(10, 0, 0), (true, false));
         assert_eq!(look(10, 1, 1), (true, true));
         assert_eq!(look(10, 1, 1), (false, false));
+    }
+
+    #[test]
+    fn what_sends_is_told() {
+        let look = |is_bbr| {
+            let stats = PathStats {
+                is_bbr,
+                ..PathStats::default()
+            };
+            let look = Meter::default().look(stats, 0, Queues::default(), 0);
+            look.counters.control
+        };
+        assert_eq!(look(false), TcpControl::LossBased);
+        assert_eq!(look(true), TcpControl::Bbr);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::path::probe::Queues;
-use crate::path::report::Tally;
+use crate::path::report::{Tally, TcpControl};
 
 /// The counters of a carrier at one moment, all from its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,12 +19,15 @@ pub struct Counters {
     /// Bytes of users' connections, in both directions: what tells a used tunnel from an idle one,
     /// in which probes are acknowledged all the time.
     pub user_bytes: u64,
+    /// What sends at this end, where it is TCP.
+    pub control: TcpControl,
 }
 
 /// Rate and stalls, from counters that are read now and then.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transfer {
     latest: Counters,
+    looked_at: Option<Instant>,
     epoch: Option<(Instant, u64)>,
     rate: u64,
     /// Since when data has waited without progress.
@@ -37,6 +40,9 @@ pub(crate) struct Transfer {
 const RATE_EPOCH: Duration = Duration::from_secs(1);
 /// A stall is remembered for one to two of these: the length of a quality window.
 const STALL_EPOCH: Duration = Duration::from_secs(3);
+/// What a look can say of the time after it. On an idle carrier they are seconds apart, each beside
+/// a probe that is acknowledged right after: that is no stall.
+const LOOK_HOLDS: Duration = Duration::from_millis(250);
 
 impl Transfer {
     /// Returns whether the peer has acknowledged more.
@@ -51,6 +57,7 @@ impl Transfer {
         if waits {
             self.waiting_since.get_or_insert(now);
         }
+        self.looked_at = Some(now);
         let stall_start = *self.stall_epoch.get_or_insert(now);
         if now.saturating_duration_since(stall_start) >= STALL_EPOCH {
             self.stall_epoch = Some(now);
@@ -84,8 +91,11 @@ impl Transfer {
     }
 
     fn current_stall(&self, now: Instant) -> Duration {
-        self.waiting_since
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let (Some(since), Some(looked_at)) = (self.waiting_since, self.looked_at) else {
+            return Duration::ZERO;
+        };
+        let known_until = now.min(looked_at + LOOK_HOLDS);
+        known_until.saturating_duration_since(since)
     }
 }
 
@@ -120,5 +130,22 @@ mod tests {
         assert_eq!(longest[12], 250, "between two looks at the counters");
         assert_eq!(longest[24], 2250);
         assert_eq!(longest[59], 0);
+    }
+
+    #[test]
+    fn probes_of_an_idle_carrier_are_no_stall_however_rare() {
+        let start = test_start();
+        let mut transfer = Transfer::default();
+        for second in 0..60_u64 {
+            let now = start + Duration::from_secs(second);
+            let probe = Counters {
+                acked_bytes: second * 100,
+                in_flight: 100,
+                ..Counters::default()
+            };
+            transfer.handle_counters(now, probe);
+            let stall = transfer.stall(now + Duration::from_millis(999));
+            assert!(stall <= LOOK_HOLDS, "{stall:?}");
+        }
     }
 }

@@ -80,6 +80,7 @@ fn outage(keys: &mut Keys<'_, '_>, raw: &RawClientAuto, config: &mut Config) {
         count config.attempts_max, "attemptsMax" attempts_max, 1_u16..=16, loads;
         ms *old_least, "oldFirstMinMs" old_first_min_ms, 0..=5000, users;
         ms *old_most, "oldFirstMaxMs" old_first_max_ms, 0..=5000, users;
+        ms config.old_first_restless, "oldFirstRestlessMs" old_first_restless_ms, 0..=10_000, users;
         number config.backoff, "backoffFactor" backoff_factor, 1.0..=10.0, rarer;
         seconds config.backoff_max, "backoffMaxSeconds" backoff_max_seconds, 1..=DAY, found;
         seconds config.backoff_max_silent, "backoffMaxSilentSeconds" backoff_max_silent_seconds,
@@ -88,6 +89,8 @@ fn outage(keys: &mut Keys<'_, '_>, raw: &RawClientAuto, config: &mut Config) {
     }
     compare! { keys, raw;
         at_least *old_most, "oldFirstMaxMs" old_first_max_ms, *old_least, "oldFirstMinMs";
+        at_least config.old_first_restless, "oldFirstRestlessMs" old_first_restless_ms,
+            *old_most, "oldFirstMaxMs";
         at_least config.backoff_max, "backoffMaxSeconds" backoff_max_seconds,
             config.reconnect_every, "reconnectIntervalMs";
         at_least config.backoff_max_silent, "backoffMaxSilentSeconds" backoff_max_silent_seconds,
