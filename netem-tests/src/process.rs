@@ -169,6 +169,20 @@ impl Process {
         self.status_kib("VmRSS:")
     }
 
+    /// Returns the memory that it shares with no other process, in KiB.
+    pub fn own_kib(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Private_"));
+        let mut kib = 0;
+        for line in lines {
+            let (_, value) = line.split_once(':').context("no value in smaps_rollup")?;
+            kib += value.trim().trim_end_matches(" kB").parse::<u64>()?;
+        }
+        Ok(kib)
+    }
+
     /// Returns the most memory it has ever held, in KiB.
     pub fn peak_rss_kib(&self) -> Result<u64> {
         self.status_kib("VmHWM:")

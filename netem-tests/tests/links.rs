@@ -33,11 +33,46 @@ fn every_file_is_the_link_that_its_name_says() {
         ),
     ];
 
-    for (name, expected) in &links {
-        let path = directory().join(format!("{name}.toml"));
-        assert_eq!(Profile::load(path).unwrap(), *expected, "{name}");
-    }
-    assert_eq!(fs::read_dir(directory()).unwrap().count(), links.len());
+    check(&directory(), &links);
+}
+
+#[test]
+fn the_links_that_no_goal_names_are_those_of_their_names() {
+    let links = [
+        (
+            "cross-border",
+            Profile::delay_ms(90)
+                .rate_mbit(200)
+                .loss_pct(8)
+                .queue_packets(1500),
+        ),
+        (
+            "lte",
+            Profile::delay_ms(30)
+                .rate_mbit(40)
+                .jitter_ms(15)
+                .gilbert_elliott(0.1, 20),
+        ),
+        (
+            "satellite",
+            Profile::delay_ms(300)
+                .rate_mbit(20)
+                .loss_pct(1)
+                .to_near(|way| way.rate_mbit(5).queue_packets(150)),
+        ),
+        (
+            "wifi",
+            Profile::delay_ms(5)
+                .rate_mbit(60)
+                .jitter_ms(3)
+                .queue_packets(250)
+                .loss_pct(3)
+                .reorder_pct(2)
+                .duplicate_pct(1),
+        ),
+    ];
+
+    check(&directory().join("other"), &links);
 }
 
 #[test]
@@ -50,6 +85,17 @@ fn a_missing_file_is_named() {
             .starts_with("no/such/link.toml: cannot read it"),
         "{error}"
     );
+}
+
+/// Checks that the folder has these links and no others.
+fn check(directory: &Path, links: &[(&str, Profile)]) {
+    for (name, expected) in links {
+        let path = directory.join(format!("{name}.toml"));
+        assert_eq!(Profile::load(path).unwrap(), *expected, "{name}");
+    }
+    let entries = fs::read_dir(directory).unwrap();
+    let files = entries.filter(|entry| entry.as_ref().unwrap().path().is_file());
+    assert_eq!(files.count(), links.len());
 }
 
 fn directory() -> PathBuf {

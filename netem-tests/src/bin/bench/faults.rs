@@ -9,21 +9,19 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-use std::{env, fs};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use netem_tests::fault_table::{Case, Load, Measure};
-use netem_tests::{Lab, Manner, Seen, Transport, Tunnel};
+use netem_tests::{Manner, Seen, Transport, Tunnel};
 
-use crate::document::{Document, RESULTS_DIR};
-use crate::links::progress::in_words;
-use crate::links::records::{Outcome, Record, Records};
+use crate::document::RESULTS_DIR;
 use crate::links::site;
 use crate::links::subject::{Route, Subject};
+use crate::rounds::{self, CAPACITY, Findings, Job};
 use crate::settings::Settings;
 use crate::stop;
 use report::Report;
@@ -33,34 +31,14 @@ use report::Report;
 pub(crate) fn run(settings: &Settings) -> Result<bool> {
     let subjects = subjects()?;
     let cells = plan(settings, &subjects)?;
-    if cells.is_empty() {
-        return Ok(false);
-    }
-    let file = if settings.quick {
-        "faults-quick.jsonl"
-    } else {
-        "faults.jsonl"
-    };
-    let mut records = Records::open(&Path::new(RESULTS_DIR).join(file))?;
-    if !settings.report_only {
-        if let Err(reason) = Lab::available() {
-            bail!("the link lab does not work here: {reason}");
-        }
-        measure(settings, &cells, &mut records)?;
-    }
-    let report = Report {
-        records: &records,
-        subjects: &subjects,
-        n_runs: settings.n_runs,
-    };
-    println!("\n{}", report.tables());
-    println!("bench: every value is in {}", records.path().display());
-    if settings.only.is_none() || settings.report_only {
-        let document = Document::open_named("switching.md", settings.quick)?;
-        document.replace_part("faults", &report.tables())?;
-        println!("bench: wrote {}", document.path().display());
-    }
-    Ok(true)
+    rounds::run(settings, "faults", &cells, |records| {
+        let report = Report {
+            records,
+            subjects: &subjects,
+            n_runs: settings.n_runs,
+        };
+        report.tables()
+    })
 }
 
 /// Somebody in a case.
@@ -70,19 +48,48 @@ struct Cell<'a> {
     case: &'static Case,
 }
 
-impl Cell<'_> {
+impl Job for Cell<'_> {
     fn name(&self) -> String {
         name(self.subject, self.case)
     }
 
+    fn subject(&self) -> &Subject {
+        self.subject
+    }
+
+    fn nominal(&self) -> Duration {
+        self.case.nominal
+    }
+
     fn weight(&self) -> usize {
         match self.case.load {
-            Load::Stream => 1,
-            // It takes all that the machine has.
+            // A stream of 20 Mbit/s each way is two programs and a link, and a machine of two cores
+            // has some room beside two of them.
+            Load::Stream => CAPACITY / 2,
             Load::Bulk => CAPACITY,
         }
     }
 
+    /// Whoever is measured meets the same losses.
+    fn seed(&self, base_seed: u64, round: usize) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (base_seed, self.case.name, round).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn run(&self, seed: u64, round: usize) -> Findings {
+        let seen = self.play(seed)?;
+        // Logs that cannot be written are no reason to lose the result.
+        let _ = keep_logs(self, round, &seen);
+        Ok((values(&seen), notes(&seen)))
+    }
+
+    fn in_a_line(&self, values: &BTreeMap<String, f64>, notes: &[String]) -> String {
+        in_a_line(values, notes)
+    }
+}
+
+impl Cell<'_> {
     fn play(&self, seed: u64) -> Result<Seen> {
         let tunnel = tunnel(self.subject)?;
         let manner = Manner {
@@ -136,96 +143,6 @@ fn is_quick(case: &Case) -> bool {
     QUICK_CASES.contains(&case.name)
 }
 
-fn measure(settings: &Settings, cells: &[Cell<'_>], records: &mut Records) -> Result<()> {
-    let base_seed = base_seed()?;
-    let missing: Vec<(Cell<'_>, usize)> = (1..=settings.n_runs)
-        .flat_map(|round| cells.iter().map(move |cell| (*cell, round)))
-        .filter(|(cell, round)| {
-            settings.fresh || !records.has(&cell.name(), *round, &key(cell.subject))
-        })
-        .collect();
-    if missing.is_empty() {
-        println!("bench: everything is measured with these programs (FRESH=1: again)");
-        return Ok(());
-    }
-    let batches = batches(&missing);
-    let nominal = |batch: &[(Cell<'_>, usize)]| {
-        let times = batch.iter().map(|(cell, _)| cell.case.nominal);
-        times.max().unwrap_or_default()
-    };
-    let start = Instant::now();
-    let mut left: Duration = batches.iter().map(|batch| nominal(batch)).sum();
-    println!(
-        "bench: {} runs to do, about {}; seeds follow LAB_SEED={base_seed}",
-        missing.len(),
-        in_words(left)
-    );
-    let mut n_done = 0;
-    let mut n_failed = 0;
-    for batch in batches {
-        stop::check()?;
-        for (cell, round) in batch {
-            n_done += 1;
-            println!(
-                "bench: {n_done:4} of {}, {} gone, about {} left, round {round}: {}",
-                missing.len(),
-                in_words(start.elapsed()),
-                in_words(left),
-                cell.name()
-            );
-        }
-        for record in run_batch(batch, base_seed)? {
-            println!("         {}: {}", record.cell, in_a_line(&record));
-            n_failed += usize::from(matches!(record.outcome, Outcome::Failed(_)));
-            records.add(record)?;
-        }
-        left -= nominal(batch);
-    }
-    ensure!(
-        n_failed == 0,
-        "{n_failed} runs failed for reasons of the benchmark's own; what else was measured is kept"
-    );
-    Ok(())
-}
-
-fn run_batch(batch: &[(Cell<'_>, usize)], base_seed: u64) -> Result<Vec<Record>> {
-    let outcomes: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = batch
-            .iter()
-            .map(|(cell, round)| scope.spawn(move || cell.play(seed(base_seed, cell, *round))))
-            .collect();
-        threads
-            .into_iter()
-            .map(thread::ScopedJoinHandle::join)
-            .collect()
-    });
-    // A run that Ctrl-C has cut short is no result.
-    stop::check()?;
-    let at = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
-    let records = batch.iter().zip(outcomes).map(|((cell, round), outcome)| {
-        if let Ok(Ok(seen)) = &outcome {
-            // Logs that cannot be written are no reason to lose the result.
-            let _ = keep_logs(cell, *round, seen);
-        }
-        let (outcome, notes) = match outcome {
-            Ok(Ok(seen)) => (Outcome::Measured(values(&seen)), notes(&seen)),
-            Ok(Err(error)) => (Outcome::Failed(format!("{error:#}")), Vec::new()),
-            Err(_panic) => (Outcome::Failed("a thread panicked".to_owned()), Vec::new()),
-        };
-        Record {
-            cell: cell.name(),
-            round: *round,
-            key: key(cell.subject),
-            build: cell.subject.fingerprint().to_owned(),
-            seed: seed(base_seed, cell, *round),
-            at,
-            outcome,
-            notes,
-        }
-    });
-    Ok(records.collect())
-}
-
 /// Keeps the logs of a run of ours in which the stream did not go on.
 fn keep_logs(cell: &Cell<'_>, round: usize, seen: &Seen) -> Result<()> {
     if seen.is_intact || !cell.subject.is_ours() {
@@ -273,12 +190,7 @@ fn notes(seen: &Seen) -> Vec<String> {
     flaw.chain(switches).collect()
 }
 
-fn in_a_line(record: &Record) -> String {
-    let values = match &record.outcome {
-        Outcome::Measured(values) => values,
-        Outcome::Failed(why) => return format!("FAILED: {why}"),
-        Outcome::Stalled(why) | Outcome::Refused(why) => return why.clone(),
-    };
+fn in_a_line(values: &BTreeMap<String, f64>, notes: &[String]) -> String {
     let value = |key: &str| values.get(key).copied();
     let mut parts = vec![
         match (value(IS_INTACT), value(IS_WRONG), value(BROKEN_AFTER)) {
@@ -312,27 +224,8 @@ fn in_a_line(record: &Record) -> String {
             parts.push(format!("{value:.0} {text}"));
         }
     }
-    parts.extend(record.notes.first().cloned());
+    parts.extend(notes.first().cloned());
     parts.join(", ")
-}
-
-/// Puts together what runs side by side: neighbours, so that the order stays.
-fn batches<'a, 'b>(jobs: &'b [(Cell<'a>, usize)]) -> Vec<&'b [(Cell<'a>, usize)]> {
-    let mut batches = Vec::new();
-    let mut first = 0;
-    let mut weight = 0;
-    for (number, (cell, _)) in jobs.iter().enumerate() {
-        if weight + cell.weight() > CAPACITY && number > first {
-            batches.push(&jobs[first..number]);
-            first = number;
-            weight = 0;
-        }
-        weight += cell.weight();
-    }
-    if first < jobs.len() {
-        batches.push(&jobs[first..]);
-    }
-    batches
 }
 
 fn tunnel(subject: &Subject) -> Result<Tunnel> {
@@ -347,24 +240,6 @@ fn tunnel(subject: &Subject) -> Result<Tunnel> {
 
 fn name(subject: &Subject, case: &Case) -> String {
     format!("faults/{}/{}", subject.name(), case.name)
-}
-
-/// Returns what a run's figures hang on.
-pub(crate) fn key(subject: &Subject) -> String {
-    format!("{}-{METHOD}", subject.fingerprint())
-}
-
-fn seed(base_seed: u64, cell: &Cell<'_>, round: usize) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (base_seed, cell.case.name, round).hash(&mut hasher);
-    hasher.finish()
-}
-
-pub(crate) fn base_seed() -> Result<u64> {
-    match env::var("LAB_SEED") {
-        Ok(text) => text.parse().context("LAB_SEED is not a number"),
-        Err(_) => Ok(BASE_SEED),
-    }
 }
 
 const IS_INTACT: &str = "is_intact";
@@ -385,13 +260,3 @@ const QUICK_CASES: [&str; 5] = [
     "server-restart",
     "client-killed",
 ];
-
-/// How many streams of 20 Mbit/s run side by side: each of them is two programs and a link, and
-/// together they leave a machine of two cores some room.
-const CAPACITY: usize = 2;
-
-/// The first of the seeds, when `LAB_SEED` does not name one.
-const BASE_SEED: u64 = 1;
-
-/// Counted up when cases are played differently, so that old figures are not mixed with new ones.
-const METHOD: u32 = 1;

@@ -32,7 +32,7 @@ use anyhow::{Context, Result, ensure};
 use netem_tests::Lab;
 
 use crate::document::{Document, RESULTS_DIR};
-use crate::settings::Settings;
+use crate::settings::{Part, Settings};
 use crate::stop;
 use cell::{Cell, Kind};
 use link::Link;
@@ -46,7 +46,10 @@ use summary::Summary;
 /// everything. Returns whether there was anything to measure.
 pub(crate) fn run(settings: &Settings) -> Result<bool> {
     let subjects = Subject::all()?;
-    let links = Link::all(&settings.links)?;
+    let links = match settings.part {
+        Part::Other => Link::others(&settings.links)?,
+        _ => Link::all(&settings.links)?,
+    };
     let cells = cell::plan(settings, &subjects, &links);
     if cells.is_empty() {
         return Ok(false);

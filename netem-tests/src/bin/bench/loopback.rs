@@ -64,7 +64,7 @@ pub(crate) fn run(settings: &Settings) -> Result<bool> {
         }
     }
 
-    println!("\n{}", report::table(&results, &subjects));
+    println!("\n{}", report::tables(&results, &subjects));
     println!("bench: every value is in {}", path.display());
     if settings.only.is_none() {
         let document = Document::open(settings.quick)?;

@@ -8,9 +8,11 @@
 
 mod document;
 mod faults;
+mod idle;
 mod links;
 mod loopback;
 mod machine;
+mod rounds;
 mod settings;
 mod stop;
 mod switching;
@@ -41,9 +43,10 @@ fn run() -> Result<()> {
     let settings = Settings::from_env()?;
     let is_anything_there = match settings.part {
         Part::Loopback => !settings.report_only && loopback::run(&settings)?,
-        Part::Links => links::run(&settings)?,
+        Part::Links | Part::Other => links::run(&settings)?,
         Part::Faults => faults::run(&settings)?,
         Part::Switching => switching::run(&settings)?,
+        Part::Idle => idle::run(&settings)?,
         Part::All => {
             let is_on_loopback = !settings.report_only && loopback::run(&settings)?;
             links::run(&settings)? | is_on_loopback

@@ -18,7 +18,8 @@ pub(crate) struct Settings {
     pub(crate) links: Vec<PathBuf>,
     /// `FRESH=1`: measure also what has been measured with the same programs.
     pub(crate) fresh: bool,
-    /// `PART=loopback`, `links`, `faults` or `switching`: only that. The latter two only run so.
+    /// `PART=loopback`, `links`, `other`, `faults`, `switching` or `idle`: only that. All but the
+    /// first two only run so.
     pub(crate) part: Part,
     /// `REPORT=1`: measure nothing, write the report from what has been kept.
     pub(crate) report_only: bool,
@@ -30,8 +31,12 @@ pub(crate) enum Part {
     All,
     Loopback,
     Links,
+    /// The links of `configs/links/other`, which no goal names.
+    Other,
     Faults,
     Switching,
+    /// What tunnels cost that nobody uses.
+    Idle,
 }
 
 impl Default for Settings {
@@ -63,10 +68,12 @@ impl Settings {
             None => Part::All,
             Some("loopback") => Part::Loopback,
             Some("links") => Part::Links,
+            Some("other") => Part::Other,
             Some("faults") => Part::Faults,
             Some("switching") => Part::Switching,
+            Some("idle") => Part::Idle,
             Some(other) => {
-                bail!("PART={other}: there are loopback, links, faults and switching")
+                bail!("PART={other}: there are loopback, links, other, faults, switching and idle")
             }
         };
         let links = text("LINKS").unwrap_or_default();

@@ -1,5 +1,6 @@
 //! What is told at the end: on the terminal, and in a document with plots.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,11 +74,40 @@ impl Report {
                 }),
             );
         }
+        text.push_str(
+            "\n*Users whole*: who came, said and got what they wanted, each byte checked. Memory is that \
+             at the chapter's first look, the most, and at its end; descriptors are those of frps / \
+             frpc at its end, when nobody is there any more.\n",
+        );
+        text.push_str(&self.mishaps());
         for chapter in &self.chapters {
             for failure in &chapter.failures {
                 let name = chapter.transport.name();
                 let _ = writeln!(text, "\nFAILED in {}, {name}: {failure}", chapter.lab);
             }
+        }
+        text
+    }
+
+    /// Returns what has gone wrong with the links and programs, and how often.
+    fn mishaps(&self) -> String {
+        let mut counts: BTreeMap<&str, (usize, Duration)> = BTreeMap::new();
+        for event in self.chapters.iter().flat_map(|one| &one.events) {
+            // The digits of a time are different each time.
+            let end = event.what.find(|letter: char| letter.is_ascii_digit());
+            let is_time = event.what.ends_with(" s");
+            let what = match end {
+                Some(end) if is_time => event.what[..end].trim_end_matches(" after "),
+                _ => &event.what,
+            };
+            let (n, time) = counts.entry(what).or_default();
+            *n += 1;
+            *time += event.end.min(self.length).saturating_sub(event.begin);
+        }
+        let mut text =
+            "\n| what went wrong | times | seconds in all |\n| --- | ---: | ---: |\n".to_owned();
+        for (what, (n, time)) in counts {
+            let _ = writeln!(text, "| {what} | {n} | {:.0} |", time.as_secs_f64());
         }
         text
     }

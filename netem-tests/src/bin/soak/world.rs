@@ -275,19 +275,31 @@ impl<'a> Life<'a> {
             let text = format!("{n_left} users did not get what was sent");
             self.world.tell(|chapter| chapter.failures.push(text));
         }
-        let calm = Instant::now() + CALM;
-        while Instant::now() < calm {
-            self.tend(&mut dice, false)?;
-            thread::sleep(STEP);
-        }
-        let late = self.sample()?;
+        self.be_calm(&mut dice)?;
         // A program that has been started again lately has nothing to show.
         let has_lived = self.restarts.is_empty();
         if let Some(early) = self.early.filter(|_| has_lived) {
-            let grown = health::growth(&early, &late);
+            let deadline = Instant::now() + LINGERING;
+            let mut grown = health::growth(&early, &self.sample()?);
+            while !grown.is_empty() && Instant::now() < deadline {
+                self.be_calm(&mut dice)?;
+                grown = health::growth(&early, &self.sample()?);
+            }
             self.world.tell(|chapter| chapter.failures.extend(grown));
+        } else {
+            self.sample()?;
         }
         self.count_switches()
+    }
+
+    /// Lets time pass in which nobody comes.
+    fn be_calm(&mut self, dice: &mut Dice) -> Result<()> {
+        let calm = Instant::now() + CALM;
+        while Instant::now() < calm {
+            self.tend(dice, false)?;
+            thread::sleep(STEP);
+        }
+        Ok(())
     }
 
     fn tend(&mut self, dice: &mut Dice, may_come: bool) -> Result<()> {
@@ -430,6 +442,10 @@ const REST_PATIENCE: Duration = Duration::from_secs(130);
 
 /// How long the programs have nothing to do before the last look.
 const CALM: Duration = Duration::from_secs(8);
+
+/// How long what an outage has left half open may stay: the other side of an attempt that was given
+/// up while nothing got through learns it by silence only.
+const LINGERING: Duration = Duration::from_secs(90);
 
 /// How long after a restart users may still find out that theirs has ended with the program.
 const RESTART_SHADOW: Duration = Duration::from_secs(5);

@@ -6,9 +6,10 @@ use super::{
     BROKEN_AFTER, FRESH_BACK, FRESH_REFUSED, FRESH_SERVED, FRESH_UNANSWERED, IS_INTACT, IS_WRONG,
     TYPING_STALL, name,
 };
-use crate::links::records::{Outcome, Record, Records};
+use crate::links::records::{Record, Records};
 use crate::links::stats::Spread;
 use crate::links::subject::Subject;
+use crate::rounds::{pair, pair_of_more, values};
 use crate::{machine, table};
 
 /// What is known, and of whom.
@@ -140,7 +141,7 @@ impl Report<'_> {
         };
         if is_goodput(goal.what) {
             let Some((reference, by)) = self.reference(goal.what, case) else {
-                let text = pair_worst_low(runs, goal.what.key(), 1);
+                let text = pair_of_more(runs, goal.what.key(), 1);
                 return (format!("{text} Mbit/s{never}"), None);
             };
             let Some(spread) = Spread::of(&values(runs, goal.what.key()), true) else {
@@ -194,7 +195,7 @@ fn fate(case: &Case, runs: &[&Record]) -> String {
             .goals
             .first()
             .map_or(Measure::Goodput, |goal| goal.what);
-        return format!("{} Mbit/s", pair_worst_low(runs, what.key(), 1));
+        return format!("{} Mbit/s", pair_of_more(runs, what.key(), 1));
     }
     let median = |key: &str| Spread::of(&values(runs, key), false).map(|spread| spread.median);
     let n_whole = runs.iter().filter(|run| is(run, IS_INTACT)).count();
@@ -268,26 +269,6 @@ fn in_words(goal: &Goal) -> String {
         Measure::Goodput => format!("≥ {bound} of the best fixed transport from 10 s on"),
         Measure::GoodputBesideTcp => format!("≥ {bound} of TCP alone from 15 s on"),
     }
-}
-
-fn pair(runs: &[&Record], key: &str, digits: usize) -> String {
-    Spread::of(&values(runs, key), false).map_or("–".to_owned(), |spread| {
-        format!("{:.digits$} / {:.digits$}", spread.median, spread.max)
-    })
-}
-
-fn pair_worst_low(runs: &[&Record], key: &str, digits: usize) -> String {
-    Spread::of(&values(runs, key), true).map_or("–".to_owned(), |spread| {
-        format!("{:.digits$} / {:.digits$}", spread.median, spread.min)
-    })
-}
-
-fn values(runs: &[&Record], key: &str) -> Vec<f64> {
-    let of = |run: &&Record| match &run.outcome {
-        Outcome::Measured(values) => values.get(key).copied(),
-        _ => None,
-    };
-    runs.iter().filter_map(of).collect()
 }
 
 fn is(run: &Record, key: &str) -> bool {

@@ -6,7 +6,7 @@ use netem_tests::lab::Direction;
 
 use super::link::Link;
 use super::subject::{Subject, WSS};
-use crate::settings::Settings;
+use crate::settings::{Part, Settings};
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +141,7 @@ pub(crate) fn plan<'a>(
                 }
                 let is_wanted = match &settings.only {
                     Some(_) => settings.wants(&cell.name()),
+                    None if settings.part == Part::Other => cell.is_usual_elsewhere(),
                     None if settings.quick => cell.is_quick(),
                     None => cell.is_usual(),
                 };
@@ -179,6 +180,16 @@ impl Cell<'_> {
             Kind::Starts => self.subject.is_ours() && (link.is_one_of(&STARTS) || link.is_extra),
             Kind::Fairness(_) => link.name == "clean",
         }
+    }
+
+    /// Says whether a run over the links that no goal names measures it: what bad links are for.
+    fn is_usual_elsewhere(&self) -> bool {
+        let is_asked = matches!(self.subject.protocol(), Some("kcp" | "quic" | "auto"));
+        let is_cheap = !matches!(
+            self.kind,
+            Kind::Starts | Kind::Fairness(_) | Kind::EchoBeside(Way::Up)
+        );
+        is_asked && self.subject.is_ours() && is_cheap
     }
 
     /// Says whether a short look measures it.
@@ -266,6 +277,21 @@ mod tests {
         ] {
             assert!(!names.iter().any(|name| name == absent), "{absent}");
         }
+    }
+
+    #[test]
+    fn over_other_links_goes_what_bad_links_are_for() {
+        let (subjects, links) = matrix();
+        let settings = Settings {
+            part: Part::Other,
+            ..Settings::default()
+        };
+
+        let names = planned(&settings, &subjects, &links[1..2]);
+
+        assert!(names.iter().any(|name| name == "quic/loss-10/bulk-up"));
+        assert!(!names.iter().any(|name| name.starts_with("frp-")));
+        assert!(!names.iter().any(|name| name.ends_with("starts")));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::stats::Spread;
 use super::subject::Subject;
 use super::summary::{Known, Summary};
 use row::{Bound, Reached, Unit, best, worst};
-pub(crate) use row::{Row, head};
+pub(crate) use row::{Row, Verdict, head};
 
 /// Returns all rows for which the links are there.
 pub(crate) fn rows(summary: &Summary<'_>) -> Vec<Row> {

@@ -1,5 +1,7 @@
-//! The links of a run: the profiles of `configs/links`, and those of `LINKS`.
+//! The links of a run: the profiles of `configs/links`, or of its folder `other`, and those of
+//! `LINKS`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ pub(crate) struct Link {
     /// The name of its file.
     pub(crate) name: String,
     pub(crate) profile: Profile,
-    /// Whether it was asked for by `LINKS`.
+    /// Whether it is none of those that goals name.
     pub(crate) is_extra: bool,
 }
 
@@ -28,12 +30,21 @@ impl Link {
                 links.push(Self::load(&path, false)?);
             }
         }
-        for path in extra {
-            let link = Self::load(path, true)?;
-            let is_known = links.iter().any(|known| known.name == link.name);
-            ensure!(!is_known, "there are two link profiles {}", link.name);
-            links.push(link);
-        }
+        add(&mut links, extra)?;
+        Ok(links)
+    }
+
+    /// Reads those that no goal names, in the order of their names, and `extra`.
+    pub(crate) fn others(extra: &[PathBuf]) -> Result<Vec<Self>> {
+        let entries = fs::read_dir(OTHERS_DIR)
+            .with_context(|| format!("cannot read the link profiles of {OTHERS_DIR}"))?;
+        let mut paths = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<Vec<_>>>()?;
+        paths.sort();
+        let mut links = Vec::new();
+        add(&mut links, &paths)?;
+        add(&mut links, extra)?;
         Ok(links)
     }
 
@@ -97,9 +108,11 @@ impl Link {
     /// Says in a few words what the link is like.
     pub(crate) fn describe(&self) -> String {
         let way = self.profile.way(Way::Down.direction());
-        let mut text = match way.rate_mbit {
-            Some(rate) => format!("{rate} Mbit/s, "),
-            None => String::new(),
+        let rates = Way::BOTH.map(|way| self.profile.way(way.direction()).rate_mbit);
+        let mut text = match rates {
+            [Some(down), Some(up)] if down != up => format!("{down} / {up} Mbit/s, "),
+            [Some(rate), _] => format!("{rate} Mbit/s, "),
+            [None, _] => String::new(),
         };
         text += &format!(
             "RTT {:.0} ms, queue {} packets",
@@ -156,7 +169,19 @@ impl Link {
     }
 }
 
+/// Adds the links of these files, which must have names of their own.
+fn add(links: &mut Vec<Link>, paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let link = Link::load(path, true)?;
+        let is_known = links.iter().any(|known| known.name == link.name);
+        ensure!(!is_known, "there are two link profiles {}", link.name);
+        links.push(link);
+    }
+    Ok(())
+}
+
 const LINKS_DIR: &str = "configs/links";
+const OTHERS_DIR: &str = "configs/links/other";
 
 /// A link on which a sender that does not hold back drowns itself.
 const NARROW: &str = "narrow";

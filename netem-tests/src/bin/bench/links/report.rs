@@ -17,7 +17,7 @@ use super::subject::Subject;
 use super::summary::Summary;
 use crate::document::Document;
 use crate::machine;
-use crate::settings::Settings;
+use crate::settings::{Part, Settings};
 use crate::table::align;
 
 /// All that is known, and what to say with it.
@@ -50,6 +50,10 @@ impl Report<'_> {
 
     /// Writes its parts of `document`, and the plots beside it.
     pub(crate) fn write(&self, document: &Document) -> Result<()> {
+        if self.is_of_others() {
+            let text = format!("{}\n{}\n{}", self.how(), self.links(), self.tables());
+            return document.replace_part("other-links", &text);
+        }
         let text = format!(
             "{}\n{}\n![goodput over loss](links-goodput.svg)\n\n\
              ![echo over loss](links-echo.svg)\n\n{}",
@@ -62,9 +66,18 @@ impl Report<'_> {
         document.write_picture("links-echo.svg", &plot::echo(self.summary))
     }
 
+    fn is_of_others(&self) -> bool {
+        self.settings.part == Part::Other
+    }
+
     fn goals(&self) -> String {
         let mut rows = vec![goals::head()];
-        rows.extend(goals::rows(self.summary).iter().map(goals::Row::cells));
+        // No goal names other links: what stands for each link is all that there is.
+        let is_shown = |row: &&goals::Row| {
+            !self.is_of_others() || row.verdict() != goals::Verdict::NotMeasured
+        };
+        let all = goals::rows(self.summary);
+        rows.extend(all.iter().filter(is_shown).map(goals::Row::cells));
         format!(
             "### Goals\n\nEach row names the transport whose value it is: the best one, of ours and of \
              frp's, or the worst one where the row says so. Beside it stands what `auto` reached, \
@@ -83,7 +96,9 @@ impl Report<'_> {
     /// Says where the figures come from.
     fn how(&self) -> String {
         let has_peer = self.summary.peers().next().is_some();
-        let command = if has_peer {
+        let command = if self.is_of_others() {
+            "`make bench PART=other`"
+        } else if has_peer {
             "`FRP_PEER_DIR=dir make bench`, with frp v0.70.1's `frps` and `frpc` in `dir`,"
         } else {
             "`make bench`"

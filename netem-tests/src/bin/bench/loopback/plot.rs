@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::results::{Metric, Results};
-use super::subject::{BARE, OURS, OURS_PLAIN, PEER, PEER_PLAIN, Subject};
+use super::subject::{BARE, OURS, OURS_NOT_HELD, OURS_PLAIN, PEER, PEER_PLAIN, Subject};
 
 /// Draws one block of bars for each metric, each in its own scale, in two columns. The bare
 /// connection is left out: beside it the others could not be told apart.
@@ -82,6 +82,7 @@ impl Bar {
     fn new(results: &Results, metric: Metric, subject: &Subject) -> Option<Self> {
         let colour = match subject.name {
             OURS => "#0b7a75",
+            OURS_NOT_HELD => "#3f9c96",
             OURS_PLAIN => "#6cc4bf",
             PEER => "#b5651d",
             PEER_PLAIN => "#e2b48a",

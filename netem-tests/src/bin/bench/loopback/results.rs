@@ -94,6 +94,16 @@ impl Metric {
         }
     }
 
+    /// What holding streams may make of it, where that was said: a ratio to streams that end with
+    /// their carrier. The relay may cost a twentieth.
+    pub(crate) fn holding_goal(self) -> Option<f64> {
+        match self {
+            Self::Rate(..) => Some(0.95),
+            Self::CpuPerGib(..) => Some(1.05),
+            _ => None,
+        }
+    }
+
     fn key(self) -> String {
         let way = |direction| match direction {
             Direction::Down => "down",

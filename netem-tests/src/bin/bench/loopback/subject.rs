@@ -15,7 +15,14 @@ pub(crate) struct Subject {
 enum Route {
     /// No tunnel: the user connects to the service.
     Bare,
-    Tunnel(Sides, Tls),
+    Tunnel(Sides, Tls, Holding),
+}
+
+/// Whether streams outlive their carrier, where both ends can do it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    On,
+    Off,
 }
 
 impl Subject {
@@ -28,6 +35,12 @@ impl Subject {
         }];
         let ours = Programs::ours()?;
         subjects.push(Self::tunnel(OURS, "Holdfast", &ours, Tls::Default));
+        // Next to each other in each round, since a few percent are looked for.
+        subjects.push(Self {
+            name: OURS_NOT_HELD,
+            title: "Holdfast, hold off",
+            route: Route::Tunnel(both(&ours), Tls::Default, Holding::Off),
+        });
         let peer = Programs::peer()?;
         if let Some(peer) = &peer {
             subjects.push(Self::tunnel(PEER, "frp", peer, Tls::Default));
@@ -49,17 +62,19 @@ impl Subject {
         let service = Service::start()?;
         let (pair, port) = match &self.route {
             Route::Bare => (None, service.port()),
-            Route::Tunnel(sides, tls) => {
+            Route::Tunnel(sides, tls, holding) => {
                 let link = Link {
                     tls: *tls,
                     ..Link::DEFAULT
                 };
-                let pair = PairBuilder::new(sides)
+                let mut builder = PairBuilder::new(sides)
                     .link(link)
                     .quiet()
-                    .proxy(Proxy::tcp("bench", service.port()))
-                    .start()
-                    .context("cannot start the tunnel")?;
+                    .proxy(Proxy::tcp("bench", service.port()));
+                if *holding == Holding::Off {
+                    builder = builder.server_option(HOLD_OFF).client_option(HOLD_OFF);
+                }
+                let pair = builder.start().context("cannot start the tunnel")?;
                 let port = pair.port("bench")?;
                 (Some(pair), port)
             }
@@ -72,15 +87,18 @@ impl Subject {
     }
 
     fn tunnel(name: &'static str, title: &'static str, programs: &Programs, tls: Tls) -> Self {
-        let sides = Sides {
-            server: programs.clone(),
-            client: programs.clone(),
-        };
         Self {
             name,
             title,
-            route: Route::Tunnel(sides, tls),
+            route: Route::Tunnel(both(programs), tls, Holding::On),
         }
+    }
+}
+
+fn both(programs: &Programs) -> Sides {
+    Sides {
+        server: programs.clone(),
+        client: programs.clone(),
     }
 }
 
@@ -96,6 +114,10 @@ pub(crate) struct Running {
 
 pub(crate) const BARE: &str = "bare";
 pub(crate) const OURS: &str = "holdfast";
+/// Ours, with streams that end with their carrier as frp's do.
+pub(crate) const OURS_NOT_HELD: &str = "holdfast-not-held";
 pub(crate) const OURS_PLAIN: &str = "holdfast-plain";
 pub(crate) const PEER: &str = "frp";
 pub(crate) const PEER_PLAIN: &str = "frp-plain";
+
+const HOLD_OFF: &str = "transport.hold.enable = false";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use netem_tests::observe::Rates;
 use netem_tests::{Fault, Manner, Profile, Stage, Tunnel};
 
-use super::Findings;
+use crate::rounds::Findings;
 use crate::stop;
 
 /// A link on which one stays where one is.

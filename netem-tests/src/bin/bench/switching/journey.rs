@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use netem_tests::observe::Rates;
 use netem_tests::{Fault, Manner, Op, Pattern, Profile, Stage, Transport, Tunnel, events, traffic};
 
-use super::Findings;
+use crate::rounds::Findings;
 use crate::stop;
 
 /// A part of the journey.

@@ -6,8 +6,9 @@ use netem_tests::Transport;
 
 use super::calm;
 use super::journey::{self, LEGS, Leg, RATE, Reference, TOTAL, key_of};
-use crate::links::records::{Outcome, Record, Records};
+use crate::links::records::{Record, Records};
 use crate::links::stats::Spread;
+use crate::rounds::{pair, pair_of_more, values};
 use crate::{machine, table};
 
 /// What is known.
@@ -106,7 +107,7 @@ impl Report<'_> {
                 told(&runs).join("; "),
                 format!("{n_whole} of {}", runs.len()),
                 pair(&runs, "stall_s", 2),
-                pair_low(&runs, "goodput_mbit", 1),
+                pair_of_more(&runs, "goodput_mbit", 1),
             ]);
         }
         rows
@@ -147,26 +148,6 @@ fn shorten(line: &str) -> String {
     let text = line.get(start..).unwrap_or(line);
     let cause = text.split(';').next().unwrap_or(text);
     cause.replace('|', "/")
-}
-
-fn pair(runs: &[&Record], key: &str, digits: usize) -> String {
-    Spread::of(&values(runs, key), false).map_or("–".to_owned(), |spread| {
-        format!("{:.digits$} / {:.digits$}", spread.median, spread.max)
-    })
-}
-
-fn pair_low(runs: &[&Record], key: &str, digits: usize) -> String {
-    Spread::of(&values(runs, key), true).map_or("–".to_owned(), |spread| {
-        format!("{:.digits$} / {:.digits$}", spread.median, spread.min)
-    })
-}
-
-fn values(runs: &[&Record], key: &str) -> Vec<f64> {
-    let of = |run: &&Record| match &run.outcome {
-        Outcome::Measured(values) => values.get(key).copied(),
-        _ => None,
-    };
-    runs.iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
