@@ -50,15 +50,25 @@ pub(crate) fn run(colours: &Colours) -> Result<()> {
         start: Instant::now(),
         n_told: 0,
         in_use: String::new(),
+        used: Vec::new(),
     };
+    let mut summary = Vec::new();
     for scene in &SCRIPT {
         show.title(scene.title);
+        let begin = Instant::now();
+        show.used = vec![show.in_use.clone()];
         (scene.begin)(&mut stage)?;
         for _ in 0..scene.seconds {
             show.second(&stage)?;
         }
+        summary.push(show.sum_up(scene, begin));
     }
     let n_bytes = download.down().n_bytes();
+    println!();
+    println!("  {}", colours.title(&summary_head()));
+    for line in summary {
+        println!("  {line}");
+    }
     println!();
     download
         .finish(Duration::from_secs(20))
@@ -66,11 +76,17 @@ pub(crate) fn run(colours: &Colours) -> Result<()> {
     step(
         colours,
         &format!(
-            "{:.0} MiB came on that one connection: none of it lost, repeated or out of order",
-            n_bytes as f64 / (1024.0 * 1024.0)
+            "the download is intact: {:.0} MiB on that one connection, each word of it checked as it \
+             came; none lost, repeated or out of order",
+            mib(n_bytes)
         ),
     );
     Ok(())
+}
+
+/// Returns the heads of what [`Show::sum_up`] tells.
+fn summary_head() -> String {
+    format!("{:<34}{:>7}{:>17}  over", "", "MiB", "longest silence")
 }
 
 /// Lets the demo end early.
@@ -138,6 +154,8 @@ struct Show<'a> {
     /// How many lines of the client's log have been told.
     n_told: usize,
     in_use: String,
+    /// The transports that were in use in this scene, one after the other.
+    used: Vec<String>,
 }
 
 impl Show<'_> {
@@ -179,13 +197,31 @@ impl Show<'_> {
                 continue;
             };
             self.in_use = name.to_owned();
+            self.used.push(name.to_owned());
             let what = line.find("switched").and_then(|at| line.get(at..));
             if let Some(what) = what {
-                println!("  {:>3} s  {}", self.seconds(), self.colours.good(what));
+                let what = format!("frpc: {what}");
+                println!("  {:>3} s  {}", self.seconds(), self.colours.good(&what));
             }
         }
         self.n_told = lines.len();
         Ok(())
+    }
+
+    /// Returns what came of a scene that began at `begin` and ends now.
+    fn sum_up(&self, scene: &Scene, begin: Instant) -> String {
+        let now = Instant::now();
+        let down = self.download.down();
+        let mut used = self.used.clone();
+        used.retain(|name| !name.is_empty());
+        used.dedup();
+        format!(
+            "{:<34}{:>7.1}{:>15.1} s  {}",
+            scene.title,
+            mib(down.n_bytes_between(begin, now)),
+            down.longest_gap(begin, now).as_secs_f64(),
+            used.join(", ")
+        )
     }
 
     fn seconds(&self) -> u64 {
@@ -202,6 +238,10 @@ fn blocks(mbit: f64) -> usize {
     )]
     let n = (mbit * 2.0).round() as usize;
     n.min(60)
+}
+
+fn mib(n_bytes: u64) -> f64 {
+    n_bytes as f64 / (1024.0 * 1024.0)
 }
 
 fn good_link() -> Profile {
