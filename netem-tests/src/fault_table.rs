@@ -181,6 +181,17 @@ impl Measure {
     }
 }
 
+/// What most cases have in common: a stream of numbers, over whatever carries it.
+const OF_STREAM: Case = Case {
+    name: "",
+    title: "",
+    goals: &[],
+    load: Load::Stream,
+    concerns: Concerns::All,
+    nominal: Duration::ZERO,
+    script: |_| Ok(()),
+};
+
 const CASES: &[Case] = &[
     Case {
         name: "udp-dropped",
@@ -213,64 +224,57 @@ const CASES: &[Case] = &[
         name: "dead-5",
         title: "everything dropped for 5 s",
         goals: &[at_most(Measure::Back, 1.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(20),
         script: |stage| everything_is_dropped(stage, 5),
+        ..OF_STREAM
     },
     Case {
         name: "dead-30",
         title: "everything dropped for 30 s",
         goals: &[at_most(Measure::Back, 1.5)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(50),
         script: |stage| everything_is_dropped(stage, 30),
+        ..OF_STREAM
     },
     Case {
         name: "dead-50",
         title: "everything dropped for 50 s",
         goals: &[at_most(Measure::Back, 2.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(70),
         script: |stage| everything_is_dropped(stage, 50),
+        ..OF_STREAM
     },
     Case {
         name: "address",
         title: "the client's address changes",
         goals: &[at_most(Measure::Back, 2.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(20),
         script: |stage| the_address_changes(stage, Duration::ZERO),
+        ..OF_STREAM
     },
     Case {
         name: "address-gap",
         title: "the client's address changes, 3 s without one",
         goals: &[at_most(Measure::Back, 2.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(20),
         script: |stage| the_address_changes(stage, secs(3)),
+        ..OF_STREAM
     },
     Case {
         name: "one-way-to-user",
         title: "the direction to the user dropped for 20 s",
         goals: &[at_most(Measure::Noticed, 3.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(40),
         script: |stage| one_direction_is_dropped(stage, Direction::ToNear),
+        ..OF_STREAM
     },
     Case {
         name: "one-way-to-service",
         title: "the direction to the service dropped for 20 s",
         goals: &[at_most(Measure::Noticed, 3.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(40),
         script: |stage| one_direction_is_dropped(stage, Direction::ToFar),
+        ..OF_STREAM
     },
     Case {
         name: "loss-rises-10",
@@ -297,10 +301,9 @@ const CASES: &[Case] = &[
             at_least(Measure::GoodputBesideTcp, 0.95),
             at_most(Measure::Switches, 2.0),
         ],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(70),
         script: |stage| udp_gets_bad(stage, Fault::police_udp(8)),
+        ..OF_STREAM
     },
     Case {
         name: "udp-loses-60",
@@ -309,19 +312,17 @@ const CASES: &[Case] = &[
             at_least(Measure::GoodputBesideTcp, 0.95),
             at_most(Measure::Switches, 2.0),
         ],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(70),
         script: |stage| udp_gets_bad(stage, Fault::drop_udp().pct(60)),
+        ..OF_STREAM
     },
     Case {
         name: "server-restart",
         title: "frps killed and started again",
         goals: &[at_most(Measure::ProxiesBack, 1.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(20),
         script: the_server_starts_again,
+        ..OF_STREAM
     },
     Case {
         name: "client-stopped",
@@ -331,10 +332,9 @@ const CASES: &[Case] = &[
             at_most(Measure::ProxiesBack, 1.5),
             at_most(Measure::Conflicts, 0.0),
         ],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(20),
         script: the_client_is_stopped,
+        ..OF_STREAM
     },
     Case {
         name: "client-killed",
@@ -344,19 +344,17 @@ const CASES: &[Case] = &[
             at_most(Measure::ProxiesBack, 1.5),
             at_most(Measure::Conflicts, 0.0),
         ],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(20),
         script: the_client_is_killed,
+        ..OF_STREAM
     },
     Case {
         name: "flaps",
         title: "the link flaps, 3 s up and 3 s down, for 2 min",
         goals: &[at_most(Measure::SwitchesIn30s, 1.0)],
-        load: Load::Stream,
-        concerns: Concerns::All,
         nominal: secs(140),
         script: the_link_flaps,
+        ..OF_STREAM
     },
 ];
 

@@ -21,6 +21,7 @@ mod detour;
 pub mod events;
 pub mod fault_table;
 mod forwarder;
+pub mod interrupt;
 pub mod intruder;
 pub mod lab;
 mod link;

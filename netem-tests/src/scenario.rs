@@ -51,12 +51,7 @@ pub fn carries_everything(sides: &Sides, link: Link) {
 
 /// A large transfer arrives to its last byte in each direction, and in both at once.
 pub fn moves_large_transfers_intact(sides: &Sides, link: Link) {
-    let service = Service::start().unwrap();
-    let pair = PairBuilder::new(sides)
-        .link(link)
-        .proxy(Proxy::tcp("bulk", service.port()))
-        .start()
-        .unwrap();
+    let (_service, pair) = one_proxy(sides, link, "bulk");
     let port = pair.port("bulk").unwrap();
     let len = large_transfer_len();
 
@@ -78,24 +73,14 @@ pub fn moves_large_transfers_intact_when_wrapped(sides: &Sides) {
 
 /// Two hundred users at once each get their own bytes back.
 pub fn serves_200_users_at_once(sides: &Sides, link: Link) {
-    let service = Service::start().unwrap();
-    let pair = PairBuilder::new(sides)
-        .link(link)
-        .proxy(Proxy::tcp("busy", service.port()))
-        .start()
-        .unwrap();
+    let (_service, pair) = one_proxy(sides, link, "busy");
 
     traffic::in_parallel(pair.port("busy").unwrap(), 200, 64 * KIB).unwrap();
 }
 
 /// The client comes back by itself after the server has crashed and is started again.
 pub fn client_returns_after_the_server_was_killed(sides: &Sides, link: Link) {
-    let service = Service::start().unwrap();
-    let mut pair = PairBuilder::new(sides)
-        .link(link)
-        .proxy(Proxy::tcp("phoenix", service.port()))
-        .start()
-        .unwrap();
+    let (_service, mut pair) = one_proxy(sides, link, "phoenix");
     let port = pair.port("phoenix").unwrap();
     let user = EchoConn::open(port).unwrap();
     let mark = pair.client().unwrap().mark();
@@ -113,12 +98,7 @@ pub fn client_returns_after_the_server_was_killed(sides: &Sides, link: Link) {
 
 /// The server frees what a crashed client had, and its next life gets it.
 pub fn server_frees_the_ports_of_a_killed_client(sides: &Sides, link: Link) {
-    let service = Service::start().unwrap();
-    let mut pair = PairBuilder::new(sides)
-        .link(link)
-        .proxy(Proxy::tcp("phoenix", service.port()))
-        .start()
-        .unwrap();
+    let (_service, mut pair) = one_proxy(sides, link, "phoenix");
     let port = pair.port("phoenix").unwrap();
     let user = EchoConn::open(port).unwrap();
 
@@ -135,6 +115,17 @@ pub fn server_frees_the_ports_of_a_killed_client(sides: &Sides, link: Link) {
     }
 
     EchoConn::open(port).unwrap();
+}
+
+/// A pair with one TCP proxy to a service, which ends when it is dropped.
+fn one_proxy(sides: &Sides, link: Link, name: &str) -> (Service, Pair) {
+    let service = Service::start().unwrap();
+    let pair = PairBuilder::new(sides)
+        .link(link)
+        .proxy(Proxy::tcp(name, service.port()))
+        .start()
+        .unwrap();
+    (service, pair)
 }
 
 /// Whether the server keeps the client's connections when it is away: a Holdfast says so.
@@ -316,12 +307,7 @@ pub fn terminated_client_leaves_nothing(sides: &Sides) {
 /// A client whose connections the system does not close for it tells the server that it leaves, and
 /// ends well.
 pub fn terminated_client_takes_its_leave(sides: &Sides, link: Link) {
-    let service = Service::start().unwrap();
-    let mut pair = PairBuilder::new(sides)
-        .link(link)
-        .proxy(Proxy::tcp("brief", service.port()))
-        .start()
-        .unwrap();
+    let (_service, mut pair) = one_proxy(sides, link, "brief");
     let port = pair.port("brief").unwrap();
 
     pair.client().unwrap().terminate().unwrap();

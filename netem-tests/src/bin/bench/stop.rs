@@ -1,29 +1,8 @@
 //! Ctrl-C: what is being measured is given up, and everything that was started is taken down.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use anyhow::{Result, bail};
 
-static STOPPED: AtomicBool = AtomicBool::new(false);
-
-/// Lets the first Ctrl-C be noticed by [`check`]. The second one ends the program on the spot.
-pub(crate) fn listen() {
-    extern "C" fn on_signal(signal: libc::c_int) {
-        STOPPED.store(true, Ordering::Relaxed);
-        #[expect(unsafe_code, reason = "a handler is set by libc")]
-        // SAFETY: signal(2) may be called in a handler, and SIG_DFL is always valid.
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-    }
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        #[expect(unsafe_code, reason = "std has no signal handlers")]
-        // SAFETY: the handler only touches an atomic and calls what is safe in a handler.
-        unsafe {
-            libc::signal(signal, on_signal as *const () as libc::sighandler_t);
-        }
-    }
-}
+pub(crate) use netem_tests::interrupt::{is_asked_for, listen};
 
 /// Fails once somebody has asked for the end.
 pub(crate) fn check() -> Result<()> {
@@ -31,9 +10,4 @@ pub(crate) fn check() -> Result<()> {
         bail!("somebody asked for the end");
     }
     Ok(())
-}
-
-/// Says whether somebody has asked for the end.
-pub(crate) fn is_asked_for() -> bool {
-    STOPPED.load(Ordering::Relaxed)
 }

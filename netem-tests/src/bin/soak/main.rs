@@ -22,18 +22,18 @@ mod world;
 use std::env;
 use std::hash::{BuildHasher as _, RandomState};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use netem_tests::interrupt::{self, is_asked_for as is_stopped};
 use netem_tests::{Lab, Transport};
 
 use report::Report;
 use world::{Plan, World};
 
 fn main() -> ExitCode {
-    listen_for_ctrl_c();
+    interrupt::listen();
     match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -159,32 +159,6 @@ impl Settings {
             seed,
             is_for_docs: text("REPORT").is_some_and(|value| value != "0"),
         })
-    }
-}
-
-/// Set by Ctrl-C.
-static STOPPED: AtomicBool = AtomicBool::new(false);
-
-fn is_stopped() -> bool {
-    STOPPED.load(Ordering::Relaxed)
-}
-
-fn listen_for_ctrl_c() {
-    extern "C" fn on_signal(signal: libc::c_int) {
-        STOPPED.store(true, Ordering::Relaxed);
-        #[expect(unsafe_code, reason = "a handler is set by libc")]
-        // SAFETY: signal(2) may be called in a handler, and SIG_DFL is always valid. The second
-        // Ctrl-C ends the program on the spot.
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-    }
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        #[expect(unsafe_code, reason = "std has no signal handlers")]
-        // SAFETY: the handler only touches an atomic and calls what is safe in a handler.
-        unsafe {
-            libc::signal(signal, on_signal as *const () as libc::sighandler_t);
-        }
     }
 }
 
