@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use netem_tests::events::Switch;
 use netem_tests::observe::Rates;
 use netem_tests::{Fault, Manner, Profile, Stage, Tunnel};
 
@@ -40,18 +41,30 @@ impl Calm {
             stage.breaks(fault())?;
         }
         stage.goes_on_for(time.saturating_sub(begin.elapsed()))?;
+        let end = Instant::now();
+        // Whether it is whole shows when what is under way can arrive: on some of these links it
+        // would take minutes.
+        stage.link_becomes(&Profile::default())?;
+        stage.mends()?;
+        stage.goes_on_for(AFTERWARDS)?;
         let seen = stage.seen()?;
-        let mean = seen.goodput_mbit.iter().sum::<f64>() / seen.goodput_mbit.len().max(1) as f64;
+        let switches: Vec<&Switch> = seen.switches.iter().filter(|one| one.at <= end).collect();
+        // Without the last second, which may be cut short.
+        let until = time.saturating_sub(Duration::from_secs(1));
+        let mean = seen.mean_goodput_mbit(Duration::ZERO, until);
         let values = BTreeMap::from([
-            ("n_switches".to_owned(), seen.n_switches() as f64),
+            ("n_switches".to_owned(), switches.len() as f64),
             ("is_intact".to_owned(), f64::from(u8::from(seen.is_intact))),
             ("stall_s".to_owned(), seen.stall.as_secs_f64()),
-            ("goodput_mbit".to_owned(), mean),
+            ("goodput_mbit".to_owned(), mean.unwrap_or_default()),
         ]);
-        let lines = seen.switches.iter().map(|switch| switch.line.clone());
+        let lines = switches.iter().map(|switch| switch.line.clone());
         Ok((values, seen.flaw.iter().cloned().chain(lines).collect()))
     }
 }
+
+/// How long a good link is given before the stream is asked to end.
+const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// All of them. The stream offers 20 Mbit/s each way, of which a policer at 8 lets 40 % pass.
 pub(super) const ALL: [Calm; 5] = [

@@ -33,8 +33,8 @@ impl Report<'_> {
         let rows = self.calm();
         if rows.len() > 1 {
             text.push_str(
-                "\n**Nothing to gain.** Three minutes with a numbered stream of 20 Mbit/s each way. \
-                 Median / worst.\n\n",
+                "\n**Nothing to gain.** Three minutes with a numbered stream of 20 Mbit/s each way; \
+                 then the link is clean again, and what is under way may arrive. Median / worst.\n\n",
             );
             text.push_str(&table::align(&rows));
         }
