@@ -191,7 +191,7 @@ impl Policy {
         };
         entry.n_refusals += 1;
         if entry.is_live() && entry.n_refusals >= 2 {
-            self.died(now, carrier, DeathCause::RefusedTwice);
+            self.died(now, carrier, DeathCause::Refused);
         }
         self.settle(now);
     }

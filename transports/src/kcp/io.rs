@@ -224,9 +224,11 @@ impl Path for Shared {
     }
 
     fn begin_datagrams(&self, exporter: &dyn Exporter, role: Role) {
+        // The TLS session asks this one to write while it is locked, so its lock comes first.
+        let datagrams = Datagrams::new(exporter, role).ok().map(Box::new);
         self.with(|state| {
             if state.datagrams.is_none() {
-                state.datagrams = Datagrams::new(exporter, role).ok().map(Box::new);
+                state.datagrams = datagrams;
             }
         });
     }
@@ -436,3 +438,29 @@ const MAX_OUTBOUND: usize = 64 * 1024;
 /// Bytes that wait for the reader, give or take a segment. Beyond it they stay in the session, whose
 /// window shuts.
 const MAX_INBOUND: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ExportError;
+
+    /// A TLS session of which a thread may wait to write here while it is asked for keys.
+    struct Watching(Arc<Shared>);
+
+    impl Exporter for Watching {
+        fn export(&self, out: &mut [u8], _: &[u8], _: &[u8]) -> Result<(), ExportError> {
+            assert!(self.0.state.try_lock().is_some(), "locked beneath TLS");
+            out.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn keys_for_datagrams_are_asked_for_while_nothing_is_locked() {
+        let shared = Shared::new(0, Arc::default());
+
+        shared.begin_datagrams(&Watching(Arc::clone(&shared)), Role::Client);
+
+        assert!(shared.state.lock().datagrams.is_some());
+    }
+}

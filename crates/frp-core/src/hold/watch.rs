@@ -49,6 +49,8 @@ pub enum WatchEvent {
     Prober(ProberEvent),
     /// ICMP says that nobody listens.
     Refused,
+    /// ICMP has said so, and nothing has answered what was asked since.
+    RefusedForGood,
     /// A burst of padding arrived at this rate, in bytes a second.
     MeasuredRate(u64),
     /// The peer has said goodbye. The session has been ended.

@@ -194,8 +194,9 @@ pub enum DeathCause {
     Tls,
     /// The interface or address that it used is gone.
     AddressGone,
-    /// ICMP said twice that nobody listens, and nothing authenticated came after.
-    RefusedTwice,
+    /// ICMP said that nobody listens, and nothing authenticated came after: it said so twice, or
+    /// what was asked since stayed unanswered.
+    Refused,
     /// A burst stayed unanswered while another carrier answered.
     Silent(Direction),
     /// The peer has said goodbye.
@@ -239,7 +240,7 @@ impl Cause {
             Self::Died(DeathCause::Closed) => "closed",
             Self::Died(DeathCause::Tls) => "tls",
             Self::Died(DeathCause::AddressGone) => "address_gone",
-            Self::Died(DeathCause::RefusedTwice) => "refused",
+            Self::Died(DeathCause::Refused) => "refused",
             Self::Died(DeathCause::Silent(_)) => "silent",
             Self::Died(DeathCause::Goodbye) => "goodbye",
             Self::Loss => "loss",

@@ -302,6 +302,7 @@ impl Driver {
             }
             WatchEvent::Prober(event) => self.policy.handle_prober_event(now, id, event),
             WatchEvent::Refused => self.policy.handle_refused(now, id),
+            WatchEvent::RefusedForGood => self.policy.handle_died(now, id, DeathCause::Refused),
             WatchEvent::MeasuredRate(rate) => self.policy.handle_measured_rate(now, id, rate),
             // The session has been ended; its end is an event of its own.
             WatchEvent::Goodbye(_) => {}
@@ -311,7 +312,7 @@ impl Driver {
                 self.policy.handle_died(now, id, DeathCause::Closed);
             }
         }
-        // Refused twice is dead: the policy has forgotten it.
+        // What is refused is dead: the policy has forgotten it.
         if self.policy.transport_of(id).is_none() {
             self.close_link(id);
         }

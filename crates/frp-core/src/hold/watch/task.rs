@@ -36,6 +36,8 @@ pub(super) struct Task {
     reported: Option<(Instant, PathReport)>,
     /// When something came that is in no counter yet.
     heard_at: Option<Instant>,
+    /// When the peer's host has refused a packet, until it is known what that means.
+    refused_at: Option<Instant>,
     goodbye: Option<oneshot::Sender<()>>,
     measuring: Option<oneshot::Receiver<Option<u64>>>,
 }
@@ -75,6 +77,7 @@ impl Task {
             looked_at: None,
             reported: None,
             heard_at: None,
+            refused_at: None,
             goodbye: None,
             measuring: None,
         }
@@ -260,6 +263,10 @@ impl Task {
             prober.handle_counters(now, look.counters);
             if look.is_refused {
                 self.events.push(WatchEvent::Refused);
+                if self.role == Role::Asking && self.refused_at.is_none() {
+                    self.refused_at = Some(now);
+                    prober.start_burst(now, PROBES_AFTER_REFUSAL);
+                }
             }
         }
         prober.handle_timeout(now);
@@ -274,11 +281,31 @@ impl Task {
         let next = prober.poll_timeout(now);
         drop(prober);
 
+        let refusal_at = self.judge_refusal(now, &report);
         let report_at = self.report(now, report, is_fast, n_users > 0);
         let given_up_at = self.give_up_if_silent(now, &report);
-        let next = [next, report_at, given_up_at].into_iter().flatten().min();
+        let next = [next, report_at, given_up_at, refusal_at];
+        let next = next.into_iter().flatten().min();
         let soonest = now + MIN_SLEEP;
         next.map_or(now + MAX_SLEEP, |at| at.max(soonest))
+    }
+
+    /// A refusal may be a lie, and what is under way still arrives for half a round trip. It is true
+    /// when nothing answers what was asked since. Hosts send few refusals a second, so that waiting
+    /// for another one would take longer. Returns when to look again.
+    fn judge_refusal(&mut self, now: Instant, report: &PathReport) -> Option<Instant> {
+        let elapsed = now.saturating_duration_since(self.refused_at?);
+        let patience = (report.srtt * 3 / 2).max(REFUSAL_PATIENCE_MIN);
+        if elapsed < patience {
+            return Some(now + (patience - elapsed));
+        }
+        if report.inbound_silence >= patience {
+            self.events.push(WatchEvent::RefusedForGood);
+        } else if elapsed < patience + REFUSAL_MEMORY {
+            return Some(now + LOOK_SPACING);
+        }
+        self.refused_at = None;
+        None
     }
 
     /// Server: the client decides about carriers as long as there is one. A client that is gone
@@ -476,6 +503,16 @@ fn refuse(cause: &'static str) {
 
 /// For what came before a carrier's end: it lies here already, and takes the turns of a few tasks.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// At least this long nothing has to come after a refusal, so that a machine that is busy for a
+/// moment loses no carrier.
+const REFUSAL_PATIENCE_MIN: Duration = Duration::from_millis(75);
+
+/// After this a refusal counts no more, if something came meanwhile.
+const REFUSAL_MEMORY: Duration = Duration::from_millis(500);
+
+/// What is asked after a refusal: enough that all are lost by chance on no path that is of use.
+const PROBES_AFTER_REFUSAL: u32 = 8;
 
 /// Counters are not read more often: probes of a burst come closer together.
 const LOOK_SPACING: Duration = Duration::from_millis(50);
