@@ -174,6 +174,12 @@ pub trait Carrier: fmt::Debug + Send + Sync {
         Box::pin(async { Err(DatagramError::Unsupported) })
     }
 
+    /// Bytes of datagrams that the path has had no room for yet. They go ahead of all streams, so
+    /// whoever sends many has to look. `None` on transports that have no datagrams.
+    fn unsent_datagrams(&self) -> Option<usize> {
+        None
+    }
+
     /// What the path has been like lately. Reads counters and sends nothing.
     fn path_stats(&self) -> PathStats;
 

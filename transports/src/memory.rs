@@ -340,6 +340,10 @@ impl Carrier for MemoryCarrier {
         Ok(())
     }
 
+    fn unsent_datagrams(&self) -> Option<usize> {
+        self.link.extras.has_datagrams.then_some(0)
+    }
+
     fn recv_datagram(&self) -> BoxFuture<'_, Result<Bytes, DatagramError>> {
         Box::pin(async {
             if !self.link.extras.has_datagrams {

@@ -6,7 +6,9 @@
 //! 3. [`join`]: how a carrier comes to a session, at both ends.
 //! 4. [`watch`]: what goes on beside the streams of a carrier that has joined: probes, path
 //!    reports, the client's decisions, goodbye.
+//! 5. [`flow`]: what goes as datagrams of whichever carrier is in use, for `udp` proxies.
 
+pub mod flow;
 pub mod join;
 pub mod session;
 pub mod stream;

@@ -22,5 +22,6 @@ pub mod task;
 #[cfg(test)]
 mod testing;
 pub mod transform;
+pub mod udp;
 pub mod web;
 pub mod work;

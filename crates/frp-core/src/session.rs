@@ -17,6 +17,7 @@ use transports::{
 };
 
 use crate::hold::HeldSession;
+use crate::hold::flow::Flow;
 
 /// A connection to one server, of which any number of conns (control, work, visitor) can be had.
 #[derive(Debug)]
@@ -104,6 +105,14 @@ impl Session {
         };
         let stream = carrier.open_stream().await?;
         Ok(CarrierStream::boxed(stream, carrier))
+    }
+
+    /// The flow of datagrams that the server has given this number. `None` for a plain session.
+    pub fn take_flow(&self, number: u64) -> Option<Flow> {
+        match &self.way {
+            Way::Plain { .. } => None,
+            Way::Held { held, .. } => held.take_flow(number),
+        }
     }
 
     /// For how long the session lives on while no carrier does. Time-outs of conns are to be longer

@@ -40,6 +40,11 @@ impl WorkOptions {
             limit: None,
         }
     }
+
+    /// Whether there is no layer at all.
+    pub fn is_plain(&self) -> bool {
+        self.encryption.is_none() && !self.compression && self.limit.is_none()
+    }
 }
 
 /// Puts the layers around `stream`, whose opening messages have been exchanged. On the wire the

@@ -13,6 +13,7 @@ pub use self::hold::hold_frames;
 use crate::aead::Opener;
 use crate::extension::Extension;
 use crate::hello::{self, Algorithm};
+use crate::hold::{UserDatagram, user_datagram};
 use crate::msg::Message;
 use crate::path::{
     Pace, PaddingAnswer, PaddingHead, PathPayload, PathReport, Probe, Prober, ProberConfig, Role,
@@ -129,6 +130,31 @@ pub fn path_payloads(data: &[u8]) {
         "what was written is read"
     );
     tell_prober(&probe);
+}
+
+/// Datagrams of users of `udp` proxies.
+pub fn user_datagrams(data: &[u8]) {
+    let data = Bytes::copy_from_slice(data);
+    let Ok(datagram) = UserDatagram::decode(&data) else {
+        return;
+    };
+    let UserDatagram {
+        flow,
+        user,
+        content,
+    } = &datagram;
+    assert!(UserDatagram::can_name(*user), "it was named");
+    let mut written = Vec::new();
+    UserDatagram::encode(*flow, *user, content, &mut written);
+    assert!(
+        written.len() <= content.len() + user_datagram::MAX_HEADER_LEN,
+        "a header is short"
+    );
+    assert_eq!(
+        UserDatagram::decode(&written.into()),
+        Ok(datagram),
+        "what was written is read"
+    );
 }
 
 /// Tells a prober that has sent some probes.

@@ -6,7 +6,8 @@
 //! it to a stream of another one, each side says how far it has received, and both go on there.
 //!
 //! 1. [`varint`] and [`frame`] are what is on the wire, [`datagram`] what goes as datagrams of a
-//!    carrier, [`session_frame`] what the session says about itself.
+//!    carrier (those of `udp` proxies are a [`user_datagram`] each), [`session_frame`] what the
+//!    session says about itself.
 //! 2. [`HeldStream`] is the state machine of one held stream. Its owner moves bytes: it takes what
 //!    [`HeldStream::poll_transmit`] gives to the carrier's stream, and hands in what comes out.
 //! 3. [`Session`] knows which held streams and carriers a session has, which carrier is in use,
@@ -27,6 +28,7 @@ mod send;
 pub mod session;
 pub mod session_frame;
 pub mod stream;
+pub mod user_datagram;
 pub mod varint;
 
 pub use budget::Budget;
@@ -35,6 +37,7 @@ pub use receive::ReceiveError;
 pub use route::{CarrierId, Generation, Route};
 pub use session::Session;
 pub use stream::{HeldStream, Output, StreamError};
+pub use user_datagram::UserDatagram;
 
 /// What each receiver grants a new held stream before it has said anything: as much as fits into
 /// most requests and answers, so that opening a stream costs no round trip.

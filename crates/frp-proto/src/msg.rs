@@ -329,6 +329,9 @@ go_object! {
         dst_port: u16,
         /// Why the work stream is refused. Empty otherwise.
         error: String,
+        /// From a Holdfast, for a `udp` proxy: the number under which its datagrams may go as
+        /// those of a carrier. 0 or absent where they may not.
+        holdfast_flow: i64,
     }
 }
 

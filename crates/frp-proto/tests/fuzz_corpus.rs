@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use frp_proto::aead::Sealer;
 use frp_proto::hello::{self, Algorithm};
-use frp_proto::hold::Generation;
 use frp_proto::hold::datagram::Datagram;
 use frp_proto::hold::frame::{Ack, Attach, AttachStatus, Attached, Frame, ResetCode};
 use frp_proto::hold::join::{Join, JoinStatus, Joined};
 use frp_proto::hold::key::SessionKey;
 use frp_proto::hold::session_frame::{GoodbyeReason, SessionFrame};
+use frp_proto::hold::{Generation, UserDatagram};
 use frp_proto::path::{
     Ask, Heard, PaddingAnswer, PaddingHead, PathPayload, PathReport, Probe, Queues, Tally,
 };
@@ -54,6 +54,11 @@ fn hold_frames_survive_the_corpus() {
 #[test]
 fn path_payloads_survive_the_corpus() {
     run("path_payloads", fuzzing::path_payloads);
+}
+
+#[test]
+fn user_datagrams_survive_the_corpus() {
+    run("user_datagrams", fuzzing::user_datagrams);
 }
 
 /// Runs every file of a target's corpus, and mutations of each.
@@ -213,6 +218,7 @@ fn write_the_seed_corpus() {
     write("snappy_decoder", "padding", &compressed);
     write_hold_corpus();
     write_path_payloads();
+    write_user_datagrams();
 }
 
 fn write_hold_corpus() {
@@ -373,6 +379,19 @@ fn write_path_payloads() {
     let mut bytes = Vec::new();
     answer.encode(&mut bytes);
     write("path_payloads", "padding_answer", &bytes);
+}
+
+fn write_user_datagrams() {
+    for (name, flow, user, content) in [
+        ("ipv4", 1, "192.0.2.1:53", &b"a question"[..]),
+        ("ipv6", 70, "[2001:db8::1]:51820", b"a handshake"),
+        ("empty", 20_000, "198.51.100.7:9", b""),
+        ("high_flow", 1 << 40, "[::1]:65535", &[0xb0; 40]),
+    ] {
+        let mut wire = Vec::new();
+        UserDatagram::encode(flow, user.parse().unwrap(), content, &mut wire);
+        write("user_datagrams", name, &wire);
+    }
 }
 
 fn write(target: &str, name: &str, data: &[u8]) {

@@ -349,9 +349,11 @@ prop_compose! {
 prop_compose! {
     fn start_work_conn()(
         [proxy_name, src_addr, dst_addr, error] in prop::array::uniform4(text()),
-        (src_port, dst_port) in any::<(u16, u16)>(),
+        (src_port, dst_port, holdfast_flow) in any::<(u16, u16, i64)>(),
     ) -> StartWorkConn {
-        StartWorkConn { proxy_name, src_addr, dst_addr, error, src_port, dst_port }
+        StartWorkConn {
+            proxy_name, src_addr, dst_addr, error, src_port, dst_port, holdfast_flow,
+        }
     }
 }
 

@@ -335,7 +335,7 @@ fn login_message(context: &Context, over: &Over, offer: &Offer) -> Login {
     let hello = HoldfastHello {
         version: extension::VERSION,
         capabilities: match offer.exporter {
-            Some(_) => vec![CAN_HOLD.to_owned()],
+            Some(_) => vec![CAN_HOLD.to_owned(), CAN_UDP.to_owned()],
             None => Vec::new(),
         },
         client_random: offer.client_random,
@@ -361,6 +361,9 @@ fn login_message(context: &Context, over: &Over, offer: &Offer) -> Login {
 
 /// The capability of holding streams, joining carriers, and probing.
 const CAN_HOLD: &str = "hold";
+
+/// The capability of taking the datagrams of `udp` proxies beside their work conns.
+const CAN_UDP: &str = "udp";
 
 /// Go's name for the operating system.
 fn go_os() -> &'static str {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use frp_core::config::ProxyKind;
 use frp_core::conn::{ConnError, MessageStream};
+use frp_core::hold::flow::Flow;
 use frp_core::proto::msg::{Message, NewWorkConn, StartWorkConn};
 use frp_core::relay::HalfClose;
 use frp_core::session::{OpenError, Session};
@@ -186,12 +187,21 @@ impl WorkConns {
                 tracing::info!("incoming a new work connection for udp proxy");
                 let udp_packet_size = self.context.config.udp_packet_size;
                 let wire = self.context.wire();
-                match proxy::udp::serve(proxy, stream, wire, udp_packet_size).await {
+                let flow = self.take_flow(proxy, start);
+                match proxy::udp::serve(proxy, stream, wire, udp_packet_size, flow).await {
                     Ok(()) => tracing::debug!("work connection for udp proxy is over"),
                     Err(error) => tracing::info!("work connection for udp proxy: {error}"),
                 }
             }
         }
+    }
+
+    /// The flow that frps has given to this work conn. It gives none to a proxy whose bytes pass a
+    /// cipher, compression or a limit; were it to, its datagrams would be unknown here.
+    fn take_flow(&self, proxy: &Proxy, start: &StartWorkConn) -> Option<Flow> {
+        let number = u64::try_from(start.holdfast_flow).ok()?;
+        let flow = self.session.take_flow(number);
+        flow.filter(|_| proxy.options.is_plain())
     }
 
     /// Counts what is refused, and says it once in a session.

@@ -278,7 +278,7 @@ impl Publication {
 
     /// Carries one user's connection to the client's local service and back.
     async fn serve_user(&self, user_conn: BoxStream, addrs: UserAddrs, peer: HalfClose) {
-        let work_stream = match self.start_work_stream(addrs).await {
+        let work_stream = match self.start_work_stream(self.start_message(addrs)).await {
             Ok(work_stream) => work_stream,
             Err(error) => {
                 metrics::counter!("holdfast_user_conns_failed_total", "cause" => error.cause())
@@ -302,10 +302,15 @@ impl Publication {
         }
     }
 
+    /// Tells the client who has come.
+    fn start_message(&self, addrs: UserAddrs) -> StartWorkConn {
+        addrs.start_message(&self.name)
+    }
+
     /// Takes a work stream and tells the client which proxy it is for. A stream that broke while
     /// it was idle is passed over, as often as the pool could have held such streams.
-    async fn start_work_stream(&self, addrs: UserAddrs) -> Result<MessageStream, WorkError> {
-        let message: Message = addrs.start_message(&self.name).into();
+    async fn start_work_stream(&self, start: StartWorkConn) -> Result<MessageStream, WorkError> {
+        let message: Message = start.into();
         let mut broken = None;
         for _ in 0..=self.session.pool_count {
             let timeout = self.user_conn_timeout;
@@ -373,7 +378,7 @@ impl UserAddrs {
             src_port: self.src.map_or(0, |addr| addr.port()),
             dst_addr: ip(self.dst),
             dst_port: self.dst.map_or(0, |addr| addr.port()),
-            error: String::new(),
+            ..StartWorkConn::default()
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quinn::{Connection, ConnectionStats, Endpoint, SendDatagramError, VarInt};
 
 use super::delivery::Delivery;
-use super::settings::Windows;
+use super::settings::{MAX_UNSENT_DATAGRAMS, Windows};
 use super::shared::{CLOSE_TIMEOUT, Shared, canonical};
 use super::socket::{Refusals, UdpSocket};
 use super::stream::{QuicStream, refuse};
@@ -161,6 +161,13 @@ impl Carrier for QuicCarrier {
                 reason = self.shared.ended.wait() => Err(reason.into()),
             }
         })
+    }
+
+    fn unsent_datagrams(&self) -> Option<usize> {
+        let connection = &self.shared.connection;
+        // The peer, too, has to take them.
+        connection.max_datagram_size()?;
+        Some(MAX_UNSENT_DATAGRAMS.saturating_sub(connection.datagram_send_buffer_space()))
     }
 
     fn path_stats(&self) -> PathStats {

@@ -117,7 +117,7 @@ const MAX_UNI_STREAMS: VarInt = VarInt::from_u32(1);
 const MAX_UNREAD_DATAGRAMS: usize = 512 * 1024;
 
 /// Datagrams that wait to be sent. Beyond it the oldest are dropped.
-const MAX_UNSENT_DATAGRAMS: usize = 512 * 1024;
+pub(super) const MAX_UNSENT_DATAGRAMS: usize = 512 * 1024;
 
 /// What the first retransmissions go by: the first after three times this. RFC 9002 has 333 ms; where
 /// a third of the packets is lost that makes a handshake take seconds, and a packet too many does

@@ -193,6 +193,11 @@ impl Carrier for S2nCarrier {
         }
     }
 
+    /// s2n-quic does not say how many wait.
+    fn unsent_datagrams(&self) -> Option<usize> {
+        self.shared.observed.max_datagram_len().map(|_| 0)
+    }
+
     fn recv_datagram(&self) -> BoxFuture<'_, Result<Bytes, DatagramError>> {
         Box::pin(async {
             let handle = &self.shared.handle;

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use transports::{BoxStream, Carrier};
 
+use super::flow::Flows;
 use super::stream::{Driver, HeldConn, Shared, now};
 use crate::task;
 use carriers::{HeldCarrier, Watched};
@@ -43,6 +44,7 @@ pub struct HeldSession {
     status: watch::Sender<Status>,
     counters: Arc<Counters>,
     usage: Arc<Usage>,
+    pub(in crate::hold) flows: Flows,
     /// Carriers' streams whose ATTACH has not come.
     n_undecided: AtomicUsize,
 }
@@ -122,6 +124,7 @@ impl HeldSession {
             status: watch::Sender::default(),
             counters: Arc::default(),
             usage: Arc::default(),
+            flows: Flows::default(),
             n_undecided: AtomicUsize::new(0),
         })
     }

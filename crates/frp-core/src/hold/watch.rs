@@ -10,13 +10,12 @@ mod task;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use frp_proto::hold::session_frame::GoodbyeReason;
 use frp_proto::hold::{CarrierId, Generation};
 use frp_proto::path::{Pace, PathReport, Prober, ProberConfig, ProberEvent};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
-use transports::{Carrier, DatagramError};
+use transports::Carrier;
 
 use super::HeldSession;
 use super::join::SessionStream;
@@ -64,8 +63,6 @@ pub enum WatchEvent {
 #[derive(Debug)]
 pub struct CarrierWatch {
     shared: Arc<Shared>,
-    carrier: Arc<dyn Carrier>,
-    proxies: Option<mpsc::Receiver<Bytes>>,
 }
 
 impl CarrierWatch {
@@ -87,22 +84,16 @@ impl CarrierWatch {
             changed: Notify::new(),
         });
         let (events, taken_events) = DropOldest::new(MAX_EVENTS);
-        let (proxies, taken_proxies) = DropOldest::new(MAX_PROXY_DATAGRAMS);
         let task = Task::new(
             (Arc::clone(session), id),
             Arc::clone(carrier),
             role,
             stream.stream,
             Arc::clone(&shared),
-            (events, proxies),
+            events,
         );
         crate::task::spawn("carrier watch", task.run());
-        let watch = Self {
-            shared,
-            carrier: Arc::clone(carrier),
-            proxies: Some(taken_proxies),
-        };
-        (watch, taken_events)
+        (Self { shared }, taken_events)
     }
 
     /// Probes at another pace.
@@ -142,18 +133,6 @@ impl CarrierWatch {
     /// What this end knows now.
     pub fn report(&self) -> PathReport {
         self.shared.report(now())
-    }
-
-    /// Sends a datagram of a UDP proxy (its first byte is one of
-    /// [`PROXIES`](frp_proto::hold::datagram::PROXIES)).
-    pub fn send_proxy_datagram(&self, datagram: Bytes) -> Result<(), DatagramError> {
-        self.carrier.send_datagram(datagram)
-    }
-
-    /// Takes the datagrams of UDP proxies that arrive, their first byte included; a bounded queue
-    /// that drops the oldest. `None` after the first call.
-    pub fn take_proxy_datagrams(&mut self) -> Option<mpsc::Receiver<Bytes>> {
-        self.proxies.take()
     }
 
     fn order(&self, give: impl FnOnce(&mut Orders)) {
@@ -203,7 +182,3 @@ fn now() -> Instant {
 /// Events that wait for the owner: those of 16 s at the fastest pace of reports. Beyond it the oldest
 /// are dropped.
 const MAX_EVENTS: usize = 64;
-
-/// Datagrams of UDP proxies that wait to be taken: 10 ms at 100 Mbit/s. Beyond it the oldest are
-/// dropped, since what UDP carries is worth less the older it gets.
-const MAX_PROXY_DATAGRAMS: usize = 1024;

@@ -238,17 +238,6 @@ async fn a_rate_is_measured_once_at_a_time_and_within_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn datagrams_of_proxies_are_handed_on_and_the_oldest_dropped() {
-    let pair = Pair::new().await;
-    let (client, mut server) = pair.watched(1).await;
-    let mut taken = server.watch.take_proxy_datagrams().unwrap();
-    assert!(server.watch.take_proxy_datagrams().is_none());
-    let datagram = Bytes::from_static(b"\xb0a packet");
-    client.watch.send_proxy_datagram(datagram.clone()).unwrap();
-    assert_eq!(taken.recv().await, Some(datagram));
-}
-
-#[tokio::test(start_paused = true)]
 async fn nonsense_on_the_session_stream_costs_the_carrier_and_not_the_session() {
     let pair = Pair::new().await;
     let (_first, _server) = pair.watched(1).await;
@@ -273,10 +262,8 @@ async fn payloads_that_make_no_sense_are_passed_over() {
         b"\xa1\x00",
         b"\xaf",
     ] {
-        client
-            .watch
-            .send_proxy_datagram(Bytes::from_static(datagram))
-            .unwrap();
+        let datagram = Bytes::from_static(datagram);
+        client.carrier.send_datagram(datagram).unwrap();
     }
     client.event(heartbeats(8)).await;
 }

@@ -1,4 +1,5 @@
-//! Carries the datagrams of all users of a `udp` proxy over one work conn.
+//! Carries the datagrams of all users of a `udp` proxy over one work conn, or beside it as
+//! datagrams of the carrier in use, where frps has given the conn a [`Flow`].
 //!
 //! Each user (the `r` of a packet) has a socket of its own towards the local service, so that the
 //! service sees one address per user and its answers find their way back. A user who is silent in
@@ -6,6 +7,7 @@
 //! when there are [`MAX_USERS`]: addresses can be forged, sockets are real.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,14 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use frp_core::conn::{ConnError, MessageReader, MessageStream, MessageWriter};
+use frp_core::hold::flow::Flow;
 use frp_core::proto::WireVersion;
 use frp_core::proto::msg::{Message, Ping, UdpAddr, UdpPacket};
 use frp_core::task;
 use frp_core::transports::BoxStream;
+use frp_core::udp::{UdpWay, count_dropped, count_sent_by_stream};
 use frp_core::work;
 use parking_lot::Mutex;
 use tokio::net::{UdpSocket, lookup_host};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,9 +35,6 @@ const USER_IDLE: Duration = Duration::from_secs(30);
 
 /// Users with a socket at once, per work conn.
 const MAX_USERS: usize = 1024;
-
-/// Packets on their way to frps; what does not fit is dropped, as networks do. frp's value.
-const QUEUE_LEN: usize = 1024;
 
 /// How often a Ping tells frps that the conn lives: it gives up after 60 s. frp's value.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -48,55 +48,95 @@ pub async fn serve(
     work_stream: BoxStream,
     wire: WireVersion,
     udp_packet_size: usize,
+    flow: Option<Flow>,
 ) -> Result<(), ConnError> {
     let over = proxy.take_over();
+    let flow = flow.map(Arc::new);
     let stream = MessageStream::resume(work::wrap(work_stream, &proxy.options), wire);
     let (reader, writer) = stream.split();
-    let (packets_tx, packets_rx) = mpsc::channel(QUEUE_LEN);
     let users = Arc::new(Users {
         proxy: proxy.clone(),
-        packets: packets_tx,
+        way: UdpWay::new(),
         max_packet_len: udp_packet_size.max(1),
         by_addr: Mutex::default(),
         over: over.clone(),
     });
+    if let Some(flow) = &flow {
+        // frps takes datagrams of it since before it told.
+        users.way.open(flow);
+    }
     // However this ends, the users' tasks end with it.
     let _end = over.clone().drop_guard();
-    tokio::select! {
-        result = read_packets(reader, &users) => result,
-        result = write_packets(writer, packets_rx) => result,
+    let result = tokio::select! {
+        error = read_packets(reader, flow.as_deref(), &users) => Err(error),
+        error = write_packets(writer, flow.is_some(), &users.way) => Err(error),
         () = over.cancelled() => Ok(()),
-    }
+    };
+    users.way.close();
+    result
 }
 
-/// frps -> local service.
-async fn read_packets(mut reader: MessageReader, users: &Arc<Users>) -> Result<(), ConnError> {
+/// frps -> local service. One task takes what comes on both ways, so that a user's first datagram
+/// opens the user's socket, and the next ones find it.
+async fn read_packets(
+    mut reader: MessageReader,
+    flow: Option<&Flow>,
+    users: &Arc<Users>,
+) -> ConnError {
     loop {
-        match reader.read().await? {
-            Message::UdpPacket(packet) => users.deliver(packet).await,
-            // frps sends nothing else here; a Ping does no harm.
-            Message::Ping(_) => {}
-            other => return Err(ConnError::Unexpected(other.name(), "UDPPacket")),
+        tokio::select! {
+            message = reader.read() => match message {
+                Ok(Message::UdpPacket(packet)) => {
+                    match packet.remote.as_ref().and_then(UdpAddr::socket_addr) {
+                        Some(user) => users.deliver(user, packet.content).await,
+                        None => count_dropped("no address"),
+                    }
+                }
+                // frps sends nothing else here; a Ping does no harm.
+                Ok(Message::Ping(_)) => {}
+                Ok(other) => return ConnError::Unexpected(other.name(), "UDPPacket"),
+                Err(error) => return error,
+            },
+            (user, content) = arrived(flow) => users.deliver(user, content).await,
         }
     }
 }
 
+/// The next datagram beside the work conn; never where there is none.
+async fn arrived(flow: Option<&Flow>) -> (SocketAddr, Bytes) {
+    match flow {
+        Some(flow) => flow.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Local service -> frps.
-async fn write_packets(
-    mut writer: MessageWriter,
-    mut packets: mpsc::Receiver<UdpPacket>,
-) -> Result<(), ConnError> {
+async fn write_packets(mut writer: MessageWriter, has_flow: bool, way: &UdpWay) -> ConnError {
+    match write_all(&mut writer, has_flow, way).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn write_all(
+    writer: &mut MessageWriter,
+    has_flow: bool,
+    way: &UdpWay,
+) -> Result<Infallible, ConnError> {
     let mut ping = tokio::time::interval(PING_INTERVAL);
-    ping.reset();
+    // frps sends datagrams from the first message on: by then their flow is known here.
+    if !has_flow {
+        ping.reset();
+    }
     loop {
         tokio::select! {
-            packet = packets.recv() => {
-                let Some(packet) = packet else { return Ok(()) };
-                push(&mut writer, packet);
+            packet = way.next() => {
+                let mut n_sent = push(writer, packet);
                 while writer.n_pending() < MAX_WRITE_LEN {
-                    let Ok(packet) = packets.try_recv() else { break };
-                    push(&mut writer, packet);
+                    let Some(packet) = way.try_next() else { break };
+                    n_sent += push(writer, packet);
                 }
+                count_sent_by_stream(n_sent);
             }
             _ = ping.tick() => writer.push(&Ping::default().into())?,
         }
@@ -104,11 +144,16 @@ async fn write_packets(
     }
 }
 
-/// A packet that does not fit in a message of this version is lost, like any oversized datagram.
-fn push(writer: &mut MessageWriter, packet: UdpPacket) {
-    if let Err(error) = writer.push(&packet.into()) {
-        metrics::counter!("holdfast_udp_dropped_total", "cause" => "oversized").increment(1);
-        tracing::debug!("drop udp packet: {error}");
+/// Returns how many will be sent: a packet that does not fit in a message of this version is lost,
+/// like any oversized datagram.
+fn push(writer: &mut MessageWriter, packet: UdpPacket) -> u64 {
+    match writer.push(&packet.into()) {
+        Ok(()) => 1,
+        Err(error) => {
+            count_dropped("oversized");
+            tracing::debug!("drop udp packet: {error}");
+            0
+        }
     }
 }
 
@@ -116,7 +161,7 @@ fn push(writer: &mut MessageWriter, packet: UdpPacket) {
 #[derive(Debug)]
 struct Users {
     proxy: Arc<Proxy>,
-    packets: mpsc::Sender<UdpPacket>,
+    way: UdpWay,
     max_packet_len: usize,
     by_addr: Mutex<HashMap<SocketAddr, Arc<User>>>,
     /// Ends every user's task with the work conn.
@@ -133,19 +178,15 @@ struct User {
 
 impl Users {
     /// Hands a datagram to the local service. One that cannot be delivered is lost.
-    async fn deliver(self: &Arc<Self>, packet: UdpPacket) {
-        let Some(addr) = packet.remote.as_ref().and_then(UdpAddr::socket_addr) else {
-            drop_packet("no address");
-            return;
-        };
+    async fn deliver(self: &Arc<Self>, addr: SocketAddr, content: Bytes) {
         let known = self.by_addr.lock().get(&addr).cloned();
         let (user, content) = match known {
-            Some(user) => (user, packet.content),
+            Some(user) => (user, content),
             None => match self.open(addr).await {
-                Ok((user, local_addr)) => (user, self.with_header(addr, local_addr, packet)),
+                Ok((user, local_addr)) => (user, self.with_header(addr, local_addr, content)),
                 Err(error) => {
                     tracing::debug!("no socket for udp user {addr}: {error}");
-                    drop_packet("no local socket");
+                    count_dropped("no local socket");
                     return;
                 }
             },
@@ -154,7 +195,7 @@ impl Users {
         // A full socket buffer means that the service does not keep up: waiting would hold up all
         // the other users. A refusal (nobody listens) is the user's loss alone.
         if user.socket.try_send(&content).is_err() {
-            drop_packet("local service");
+            count_dropped("local service");
         }
     }
 
@@ -197,7 +238,7 @@ impl Users {
         by_addr.insert(addr, user);
     }
 
-    /// Local service -> queue, for one user.
+    /// Local service -> frps, for one user.
     async fn carry_back(self: Arc<Self>, addr: SocketAddr, user: Arc<User>) {
         let mut buf = vec![0; self.max_packet_len];
         loop {
@@ -206,7 +247,7 @@ impl Users {
                 received = user.socket.recv(&mut buf) => match received {
                     Ok(len) => {
                         *user.last_active.lock() = Instant::now();
-                        self.queue(addr, Bytes::copy_from_slice(&buf[..len]));
+                        self.way.send(addr, &buf[..len]);
                     }
                     // Nobody listens there, or the system is short of something: the next
                     // datagram starts anew.
@@ -232,30 +273,18 @@ impl Users {
         }
     }
 
-    fn queue(&self, addr: SocketAddr, content: Bytes) {
-        let remote = Some(UdpAddr::from(addr));
-        let packet = UdpPacket {
-            content,
-            remote,
-            ..UdpPacket::default()
-        };
-        if self.packets.try_send(packet).is_err() {
-            drop_packet("queue full");
-        }
-    }
-
     /// Puts the PROXY protocol header, if one is wanted, before a user's first datagram.
-    fn with_header(&self, addr: SocketAddr, local_addr: SocketAddr, packet: UdpPacket) -> Bytes {
+    fn with_header(&self, addr: SocketAddr, local_addr: SocketAddr, content: Bytes) -> Bytes {
         let header = self
             .proxy
             .header_version()
             .and_then(|v| proxy_header::build(v, Carried::Datagrams, addr, local_addr).ok());
         match header {
             Some(mut header) => {
-                header.extend_from_slice(&packet.content);
+                header.extend_from_slice(&content);
                 header.into()
             }
-            None => packet.content,
+            None => content,
         }
     }
 }
@@ -267,10 +296,6 @@ async fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-fn drop_packet(cause: &'static str) {
-    metrics::counter!("holdfast_udp_dropped_total", "cause" => cause).increment(1);
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -278,41 +303,35 @@ mod tests {
     use frp_core::config::{ProxyConfig, ProxyKind, Secret};
 
     /// Users of a service that listens, and the service.
-    async fn users() -> (Arc<Users>, UdpSocket, mpsc::Receiver<UdpPacket>) {
+    async fn users() -> (Arc<Users>, UdpSocket) {
         let service = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut config = ProxyConfig::new("dns", ProxyKind::Udp { remote_port: 53 });
         config.local_port = service.local_addr().unwrap().port();
-        let (packets, received) = mpsc::channel(QUEUE_LEN);
         let users = Arc::new(Users {
             proxy: Arc::new(Proxy::new(config, &Secret::default())),
-            packets,
+            way: UdpWay::new(),
             max_packet_len: 1500,
             by_addr: Mutex::default(),
             over: CancellationToken::new(),
         });
-        (users, service, received)
+        (users, service)
     }
 
-    fn packet_of(user: SocketAddr) -> UdpPacket {
-        let remote = Some(UdpAddr::from(user));
-        UdpPacket {
-            content: Bytes::from_static(b"x"),
-            remote,
-            ..UdpPacket::default()
-        }
+    async fn speaks(users: &Arc<Users>, user: SocketAddr) {
+        users.deliver(user, Bytes::from_static(b"x")).await;
     }
 
     #[tokio::test]
     async fn sockets_are_bounded_and_the_user_that_was_silent_longest_goes() {
         frp_core::fd_limit::raise();
-        let (users, _service, _received) = users().await;
+        let (users, _service) = users().await;
         let user = |n: usize| SocketAddr::from(([10, 0, 0, 1], u16::try_from(n + 1).unwrap()));
         for n in 0..MAX_USERS {
-            users.deliver(packet_of(user(n))).await;
+            speaks(&users, user(n)).await;
         }
-        users.deliver(packet_of(user(0))).await;
+        speaks(&users, user(0)).await;
         for n in 0..8 {
-            users.deliver(packet_of(user(MAX_USERS + n))).await;
+            speaks(&users, user(MAX_USERS + n)).await;
         }
         let by_addr = users.by_addr.lock();
         assert_eq!(by_addr.len(), MAX_USERS);
@@ -322,10 +341,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_user_who_is_silent_loses_the_socket() {
-        let (users, _service, _received) = users().await;
-        users.deliver(packet_of(([10, 0, 0, 1], 1).into())).await;
+        let (users, _service) = users().await;
+        speaks(&users, ([10, 0, 0, 1], 1).into()).await;
         tokio::time::sleep(USER_IDLE - Duration::from_secs(1)).await;
-        users.deliver(packet_of(([10, 0, 0, 1], 1).into())).await;
+        speaks(&users, ([10, 0, 0, 1], 1).into()).await;
         tokio::time::sleep(USER_IDLE - Duration::from_secs(1)).await;
         assert_eq!(users.by_addr.lock().len(), 1);
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -334,15 +353,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_users_end_with_the_work_conn() {
-        let (users, service, mut received) = users().await;
-        users.deliver(packet_of(([10, 0, 0, 1], 1).into())).await;
+        let (users, service) = users().await;
+        speaks(&users, ([10, 0, 0, 1], 1).into()).await;
         let mut buf = [0; 10];
         let (_, from) = service.recv_from(&mut buf).await.unwrap();
         users.over.cancel();
-        drop(users);
+        // Each user's task has a share of them.
+        while Arc::strong_count(&users) > 1 {
+            tokio::task::yield_now().await;
+        }
         service.send_to(b"too late", from).await.unwrap();
         assert!(
-            received.recv().await.is_none(),
+            users.way.try_next().is_none(),
             "nobody is left who could send"
         );
     }

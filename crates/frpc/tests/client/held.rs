@@ -1,5 +1,6 @@
 //! Sessions that outlive their carriers, against a server that holds streams.
 
+mod datagrams;
 mod holder;
 
 use std::time::Duration;

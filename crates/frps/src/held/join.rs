@@ -95,10 +95,8 @@ async fn serve_carrier(link: Arc<Link>, held: Arc<Held>, stream: SessionStream) 
     // What was decided before it was known here.
     held.recheck.notify_one();
     let Joined { link, held } = &Joined { link, held };
-    let (mut watch, mut events) =
+    let (watch, mut events) =
         CarrierWatch::start(&held.session, link.id, &link.carrier, stream, config);
-    // Nobody takes them here, so none are kept.
-    drop(watch.take_proxy_datagrams());
     held.carriers.set_watch(link.id, watch);
     let (kind, peer) = (link.carrier.kind(), link.carrier.peer_addr());
     let watching = async {

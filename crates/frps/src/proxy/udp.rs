@@ -1,23 +1,26 @@
-//! `udp`: datagrams of any number of users over one work stream.
+//! `udp`: datagrams of any number of users over one work stream, or beside it.
 //!
-//! Two loops run side by side. One receives datagrams from users into a queue. The other keeps a
-//! work stream open, and on it sends what is queued and delivers what comes back. When the queue is
-//! full, datagrams are dropped: UDP's users are used to that.
+//! Two loops run side by side. One receives datagrams from users, and sends each over the carrier
+//! in use where that takes it as a datagram, or else into a queue. The other keeps a work stream
+//! open, and on it sends what is queued and delivers what comes back. When the queue is full, the
+//! oldest is dropped: UDP's users are used to that.
 
-use std::collections::HashSet;
+mod users;
+
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use frp_core::conn::{ConnError, MessageReader, MessageWriter};
+use frp_core::hold::flow::Flow;
 use frp_core::proto::Message;
-use frp_core::proto::msg::{NewProxy, UdpPacket};
+use frp_core::proto::msg::{NewProxy, StartWorkConn};
 use frp_core::task;
+use frp_core::udp::{Sent, UdpWay, count_dropped, count_sent_by_stream};
 use frp_core::work::wrap;
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info};
 
@@ -26,6 +29,7 @@ use crate::net;
 use crate::ports::PortLease;
 use crate::server::Server;
 use crate::session::Session;
+use users::Users;
 
 pub(super) fn start(
     server: &Arc<Server>,
@@ -53,6 +57,8 @@ pub(super) fn start(
         is_v6: socket.local_addr().is_ok_and(|addr| addr.is_ipv6()),
         socket,
         users: Mutex::default(),
+        way: UdpWay::new(),
+        has_flows: may_have_flows(session, message),
         packet_size: server.config.udp_packet_size,
     };
     let task = task::spawn("udp proxy", proxy.run(lease, stop.clone()).instrument(span));
@@ -69,16 +75,27 @@ struct UdpProxy {
     /// IPv4 users have to be addressed as mapped ones.
     is_v6: bool,
     users: Mutex<Users>,
+    way: UdpWay,
+    /// Whether datagrams may go as those of a carrier.
+    has_flows: bool,
     packet_size: usize,
+}
+
+/// Cipher and compression are a stream's, and a bandwidth limit counts what passes on one.
+fn may_have_flows(session: &Session, message: &NewProxy) -> bool {
+    let hello = session.login.holdfast.get();
+    hello.is_some_and(|hello| hello.capabilities.iter().any(|name| name == CAPABILITY))
+        && !message.use_encryption
+        && !message.use_compression
+        && message.bandwidth_limit.is_empty()
 }
 
 impl UdpProxy {
     async fn run(self, lease: PortLease, stop: CancellationToken) {
-        let (queue, queued) = mpsc::channel(QUEUE_LEN);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.receive(&queue) => {}
-            () = self.carry(queued) => {}
+            () = self.receive() => {}
+            () = self.carry() => {}
         }
         // The port is given back when nothing holds it any more.
         drop(self);
@@ -86,7 +103,7 @@ impl UdpProxy {
     }
 
     /// Receives users' datagrams. What is longer than `udpPacketSize` is cut, as in frp.
-    async fn receive(&self, queue: &mpsc::Sender<UdpPacket>) {
+    async fn receive(&self) {
         let mut buf = vec![0; self.packet_size];
         loop {
             let (len, user) = match self.socket.recv_from(&mut buf).await {
@@ -99,27 +116,23 @@ impl UdpProxy {
                 }
             };
             self.users.lock().note(user);
-            let packet = UdpPacket {
-                content: Bytes::copy_from_slice(&buf[..len]),
-                remote: Some(user.into()),
-                ..UdpPacket::default()
-            };
-            if queue.try_send(packet).is_err() {
-                count_dropped("queue full");
+            if self.way.send(user, &buf[..len]) == Sent::Datagram {
+                self.publication.stats.add_traffic(len as u64, 0);
             }
         }
     }
 
-    /// Keeps one work stream and carries datagrams over it, both ways.
-    async fn carry(&self, mut queued: mpsc::Receiver<UdpPacket>) {
+    /// Keeps one work stream, and carries datagrams over it and beside it, both ways.
+    async fn carry(&self) {
         // The client must have seen NewProxyResp before it hears of the proxy's first user.
         tokio::time::sleep(FIRST_WORK_STREAM_AFTER).await;
         loop {
-            let stream = match self
-                .publication
-                .start_work_stream(UserAddrs::default())
-                .await
-            {
+            let flow = self.open_flow().map(Arc::new);
+            let start = StartWorkConn {
+                holdfast_flow: flow.as_deref().map_or(0, number_of),
+                ..self.publication.start_message(UserAddrs::default())
+            };
+            let stream = match self.publication.start_work_stream(start).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     error.log();
@@ -130,35 +143,39 @@ impl UdpProxy {
             let stream = stream.map(|stream| wrap(stream, &self.publication.options));
             let (reader, writer) = stream.split();
             let error = tokio::select! {
-                error = self.deliver(reader) => error,
-                error = self.send(writer, &mut queued) => error,
+                error = self.deliver(reader, flow.as_ref()) => error,
+                error = self.send(writer) => error,
+                never = self.deliver_datagrams(flow.as_deref()) => match never {},
             };
+            self.way.close();
             debug!("the udp work connection ended: {error}");
         }
     }
 
+    fn open_flow(&self) -> Option<Flow> {
+        let held = self.publication.session.held().filter(|_| self.has_flows);
+        held?.session.open_flow()
+    }
+
     /// Sends what users have sent, as many datagrams at once as are there.
-    async fn send(
-        &self,
-        mut writer: MessageWriter,
-        queued: &mut mpsc::Receiver<UdpPacket>,
-    ) -> ConnError {
-        let stats = &self.publication.stats;
-        // The sender lives as long as this loop: see `run`.
-        while let Some(packet) = queued.recv().await {
-            let mut n_bytes = 0;
-            let mut next = Some(packet);
+    async fn send(&self, mut writer: MessageWriter) -> ConnError {
+        loop {
+            let (mut n_bytes, mut n_sent) = (0, 0);
+            let mut next = Some(self.way.next().await);
             while let Some(packet) = next {
                 let len = packet.content.len() as u64;
                 match writer.push(&Message::from(packet)) {
-                    Ok(()) => n_bytes += len,
+                    Ok(()) => {
+                        n_bytes += len;
+                        n_sent += 1;
+                    }
                     Err(error) => {
                         debug!("a datagram does not fit into a message: {error}");
                         count_dropped("too long");
                     }
                 }
                 next = if writer.n_pending() < BATCH_LEN {
-                    queued.try_recv().ok()
+                    self.way.try_next()
                 } else {
                     None
                 };
@@ -166,21 +183,31 @@ impl UdpProxy {
             if let Err(error) = writer.flush().await {
                 return error;
             }
-            stats.add_traffic(n_bytes, 0);
+            self.publication.stats.add_traffic(n_bytes, 0);
+            count_sent_by_stream(n_sent);
         }
-        ConnError::Closed
     }
 
-    /// Delivers what the client's service answers.
-    async fn deliver(&self, mut reader: MessageReader) -> ConnError {
+    /// Delivers what the client's service answers. The client's first message says that it has
+    /// taken the flow.
+    async fn deliver(&self, mut reader: MessageReader, flow: Option<&Arc<Flow>>) -> ConnError {
+        let mut untold = flow;
         loop {
             let message = match tokio::time::timeout(READ_TIMEOUT, reader.read()).await {
                 Ok(Ok(message)) => message,
                 Ok(Err(error)) => return error,
                 Err(_) => return ConnError::Timeout(READ_TIMEOUT),
             };
+            if let Some(flow) = untold.take() {
+                self.way.open(flow);
+            }
             match message {
-                Message::UdpPacket(packet) => self.deliver_one(packet).await,
+                Message::UdpPacket(packet) => {
+                    match packet.remote.and_then(|addr| addr.socket_addr()) {
+                        Some(user) => self.deliver_one(user, &packet.content).await,
+                        None => count_dropped("no address"),
+                    }
+                }
                 // The client's sign of life, every 30 s.
                 Message::Ping(_) => {}
                 other => debug!("ignored a {} on a udp work connection", other.name()),
@@ -188,24 +215,25 @@ impl UdpProxy {
         }
     }
 
-    async fn deliver_one(&self, packet: UdpPacket) {
-        let Some(user) = packet.remote.and_then(|addr| addr.socket_addr()) else {
-            count_dropped("no address");
-            return;
+    /// The same for what comes beside the work stream.
+    async fn deliver_datagrams(&self, flow: Option<&Flow>) -> Infallible {
+        let Some(flow) = flow else {
+            return std::future::pending().await;
         };
+        loop {
+            let (user, content) = flow.recv().await;
+            self.deliver_one(user, &content).await;
+        }
+    }
+
+    async fn deliver_one(&self, user: SocketAddr, content: &[u8]) {
         // A client must not make this host send to whomever it likes.
         if !self.users.lock().is_known(user) {
             count_dropped("unknown user");
             return;
         }
-        self.publication
-            .stats
-            .add_traffic(0, packet.content.len() as u64);
-        if let Err(error) = self
-            .socket
-            .send_to(&packet.content, self.reachable(user))
-            .await
-        {
+        self.publication.stats.add_traffic(0, content.len() as u64);
+        if let Err(error) = self.socket.send_to(content, self.reachable(user)).await {
             debug!("cannot send to udp user {user}: {error}");
         }
     }
@@ -218,56 +246,17 @@ impl UdpProxy {
     }
 }
 
-/// The users that have sent something lately: two generations, of which the older one is forgotten
-/// when the younger one is full. So the number is bounded, and whoever sends stays.
-#[derive(Debug, Default)]
-struct Users {
-    young: HashSet<SocketAddr>,
-    old: HashSet<SocketAddr>,
+fn number_of(flow: &Flow) -> i64 {
+    // It fits: numbers are below 2^62.
+    flow.number().cast_signed()
 }
 
-impl Users {
-    fn note(&mut self, user: SocketAddr) {
-        let user = canonical(user);
-        if self.young.contains(&user) {
-            return;
-        }
-        if self.young.len() >= MAX_USERS / 2 {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(user);
-    }
-
-    fn is_known(&mut self, user: SocketAddr) -> bool {
-        let user = canonical(user);
-        if self.young.contains(&user) {
-            return true;
-        }
-        let is_known = self.old.contains(&user);
-        if is_known {
-            self.note(user);
-        }
-        is_known
-    }
-}
-
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
-fn count_dropped(cause: &'static str) {
-    metrics::counter!("holdfast_udp_dropped_total", "cause" => cause).increment(1);
-}
-
-/// Datagrams waiting for the work stream, as in frp. Beyond it they are dropped.
-const QUEUE_LEN: usize = 1024;
+/// The name of datagrams beside the work stream in `holdfast.capabilities`.
+const CAPABILITY: &str = "udp";
 
 /// Bytes of messages written at once, so that a burst of datagrams does not wait for one write
 /// each, and the first does not wait for long.
 const BATCH_LEN: usize = 32 * 1024;
-
-/// Users remembered per proxy, about 1 MiB. Source addresses can be forged, so there is a bound.
-const MAX_USERS: usize = 16_384;
 
 /// As in frp.
 const FIRST_WORK_STREAM_AFTER: Duration = Duration::from_millis(500);
@@ -280,35 +269,3 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keeps an error that repeats itself from spinning.
 const RECV_RETRY: Duration = Duration::from_millis(5);
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn user(n: u32) -> SocketAddr {
-        (n.to_be_bytes(), 1000).into()
-    }
-
-    #[test]
-    fn a_user_is_known_by_either_form_of_its_address() {
-        let mut users = Users::default();
-        users.note("[::ffff:192.0.2.1]:53".parse().unwrap());
-        assert!(users.is_known("192.0.2.1:53".parse().unwrap()));
-        assert!(!users.is_known("192.0.2.1:54".parse().unwrap()));
-    }
-
-    #[test]
-    fn the_users_remembered_are_bounded_and_the_active_ones_stay() {
-        let mut users = Users::default();
-        for n in 0..1_000_000 {
-            users.note(user(n));
-            if n % 1000 == 0 {
-                users.note(user(7));
-            }
-        }
-        assert!(users.young.len() + users.old.len() <= MAX_USERS);
-        assert!(users.is_known(user(7)));
-        assert!(!users.is_known(user(8)));
-    }
-}

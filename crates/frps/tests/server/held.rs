@@ -1,5 +1,6 @@
 //! Streams that outlive their carrier, from the server's side.
 
+mod datagrams;
 mod joins;
 mod outages;
 mod rig;

@@ -106,10 +106,26 @@ impl HeldSession {
         self.usage.subscribe()
     }
 
-    /// Payload that has passed in both directions in streams that users are on: what tells a used
-    /// tunnel from an idle one.
+    /// Payload that has passed in both directions in streams that users are on, and as datagrams of
+    /// users: what tells a used tunnel from an idle one.
     pub fn user_bytes(&self) -> u64 {
         self.usage.bytes()
+    }
+
+    pub(in crate::hold) fn note_user_bytes(&self, n_bytes: usize) {
+        self.usage.note(n_bytes);
+    }
+
+    /// Whether a stream, the control stream too, has something that is not acknowledged.
+    pub(in crate::hold) fn streams_wait(&self) -> bool {
+        let streams = self.state.lock().all_streams();
+        let mut streams = streams.iter();
+        streams.any(|shared| shared.look(|inner| inner.held().unacknowledged()) > 0)
+    }
+
+    /// Something of the peer's was refused.
+    pub(in crate::hold) fn refuse(&self, cause: &'static str) {
+        self.counters.refuse(cause);
     }
 }
 

@@ -27,6 +27,11 @@ impl Usage {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+
+    /// Payload has passed beside the streams.
+    pub(super) fn note(&self, n_bytes: usize) {
+        self.bytes.fetch_add(n_bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// What is noted of one stream. It has a user from when payload has passed in both directions: on
@@ -69,9 +74,7 @@ impl Used {
         if !self.has_user() {
             return;
         }
-        self.usage
-            .bytes
-            .fetch_add(n_bytes as u64, Ordering::Relaxed);
+        self.usage.note(n_bytes);
         if !had_user {
             self.usage.n_users.send_modify(|n| *n += 1);
         }

@@ -30,7 +30,6 @@ pub(super) struct Task {
     meter: Meter,
     loss: LossMeter,
     events: DropOldest<WatchEvent>,
-    proxies: DropOldest<Bytes>,
     looked_at: Option<Instant>,
     /// The last report that the owner has got, and when.
     reported: Option<(Instant, PathReport)>,
@@ -61,7 +60,7 @@ impl Task {
         role: Role,
         stream: BoxStream,
         shared: Arc<Shared>,
-        (events, proxies): (DropOldest<WatchEvent>, DropOldest<Bytes>),
+        events: DropOldest<WatchEvent>,
     ) -> Self {
         Self {
             session,
@@ -73,7 +72,6 @@ impl Task {
             meter: Meter::default(),
             loss: LossMeter::default(),
             events,
-            proxies,
             looked_at: None,
             reported: None,
             heard_at: None,
@@ -98,10 +96,9 @@ impl Task {
             lines,
             session,
             carrier,
-            proxies,
             ..
         } = self;
-        drop((lines, session, carrier, proxies, goodbye));
+        drop((lines, session, carrier, goodbye));
         events.push(WatchEvent::Closed(words));
         events.finish().await;
     }
@@ -147,7 +144,6 @@ impl Task {
                     Wake::Passed
                 }
                 () = self.events.run() => Wake::Passed,
-                () = self.proxies.run() => Wake::Passed,
                 reason = &mut over => Wake::SessionOver(reason),
                 error = &mut closed => Wake::Over(error.to_string()),
             };
@@ -423,9 +419,7 @@ impl Task {
         match datagram.first() {
             Some(&kind) if PROBES.contains(&kind) => self.handle_payload(kind, &datagram[1..]),
             Some(kind) if PROXIES.contains(kind) => {
-                if self.proxies.push(datagram) {
-                    metrics::counter!("holdfast_proxy_datagrams_dropped_total").increment(1);
-                }
+                self.session.handle_user_datagram(&datagram);
                 Wake::Passed
             }
             Some(_) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use frp_core::config::ClientConfig;
 use frp_core::conn::{MessageReader, MessageStream, MessageWriter};
+use frp_core::hold::flow::Flow;
 use frp_core::hold::join::{First, answer_join, exporter, sort};
 use frp_core::hold::watch::{CarrierWatch, WatchConfig, WatchEvent, answer_padding};
 use frp_core::hold::{CarrierId, HeldSession};
@@ -337,6 +338,17 @@ impl Session {
 
     /// Connects a user of proxy `name`.
     pub(crate) async fn connect_user(&mut self, name: &str) -> BoxStream {
+        self.begin_work(name, 0).await
+    }
+
+    /// Begins to use a work stream for the `udp` proxy `name`, with a flow.
+    pub(crate) async fn connect_flow(&mut self, name: &str) -> (BoxStream, Flow) {
+        let flow = self.held.open_flow().unwrap();
+        let number = flow.number().cast_signed();
+        (self.begin_work(name, number).await, flow)
+    }
+
+    async fn begin_work(&mut self, name: &str, holdfast_flow: i64) -> BoxStream {
         self.send(ReqWorkConn::default().into()).await;
         let mut conn = soon("conn", self.conns.recv()).await.unwrap();
         // A held stream begins with NewWorkConn; over a plain carrier it has been read.
@@ -351,6 +363,7 @@ impl Session {
             src_port: 4000,
             dst_addr: "192.0.2.2".to_owned(),
             dst_port: 80,
+            holdfast_flow,
             ..StartWorkConn::default()
         };
         conn.write(&start.into()).await.unwrap();
