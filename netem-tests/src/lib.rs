@@ -27,6 +27,7 @@ pub mod lab;
 mod link;
 pub mod observe;
 mod pair;
+pub mod plain_scenario;
 mod ports;
 mod process;
 mod programs;

@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 use std::thread;
 
-use netem_tests::{Link, Mux, Programs, Sides, Wire, on_every_link, scenario};
+use netem_tests::{Link, Mux, Programs, Sides, Wire, on_every_link, plain_scenario, scenario};
 
 mod every_proxy_type_works_from_our_client_to_their_server_over {
     use super::*;
@@ -120,6 +120,27 @@ with_either_side! {
     the_custom_first_byte_is_understood: scenario::custom_first_byte_is_understood;
     the_client_dials_through_a_proxy: scenario::client_dials_through_a_proxy;
     a_bandwidth_limit_is_kept: scenario::bandwidth_limit_is_kept;
+}
+
+#[test]
+fn a_switch_by_hand_leaves_open_connections_where_they_are() {
+    if let Some(sides) = their_server() {
+        plain_scenario::switches_by_hand(&sides).unwrap();
+    }
+}
+
+#[test]
+fn a_carrier_that_falls_silent_is_left_before_its_heartbeats_time_out() {
+    if let Some(sides) = their_server() {
+        plain_scenario::leaves_a_silent_carrier(&sides).unwrap();
+    }
+}
+
+#[test]
+fn a_dry_run_only_tells() {
+    if let Some(sides) = their_server() {
+        plain_scenario::only_tells_in_a_dry_run(&sides).unwrap();
+    }
 }
 
 fn their_server() -> Option<Sides> {

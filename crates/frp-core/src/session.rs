@@ -34,6 +34,8 @@ enum Way {
         carrier: Arc<dyn Carrier>,
         /// The one stream of a carrier without multiplexing, until the first conn takes it.
         unused: Mutex<Option<Arc<dyn Carrier>>>,
+        /// Whoever keeps the carrier, where its end is not the session's.
+        ending: Option<Arc<dyn Ending>>,
     },
     /// Held streams, over whichever carrier is in use.
     Held {
@@ -43,7 +45,8 @@ enum Way {
     },
 }
 
-/// Ends a held session in good order: whoever keeps its carriers can say goodbye on them.
+/// Ends a session in good order: whoever keeps its carriers can say goodbye on them, or let them
+/// live on.
 pub trait Ending: fmt::Debug + Send + Sync {
     /// Returns when the peer has been told, or could not be.
     fn end(&self) -> BoxFuture<'_, ()>;
@@ -69,8 +72,18 @@ impl Session {
                 server,
                 carrier,
                 unused,
+                ending: None,
             },
         }
+    }
+
+    /// Leaves it to `keeper` what becomes of a plain session's carrier when the session ends.
+    #[must_use]
+    pub fn kept_by(mut self, keeper: Arc<dyn Ending>) -> Self {
+        if let Way::Plain { ending, .. } = &mut self.way {
+            *ending = Some(keeper);
+        }
+        self
     }
 
     /// A session whose conns are held streams. `grace` is how long it lives without a carrier.
@@ -93,6 +106,7 @@ impl Session {
                 server,
                 carrier,
                 unused,
+                ending: _,
             } => (transport, server, carrier, unused),
         };
         if carrier.is_multiplexed() {
@@ -137,12 +151,20 @@ impl Session {
         }
     }
 
-    /// Ends the session and all of its conns. Returns at once for a plain one, and when the peer
-    /// has been told for a held one.
+    /// Ends the session and all of its conns. Returns at once for a plain one that nobody else
+    /// keeps, and when the peer has been told for a held one.
     pub async fn close(&self) {
         match &self.way {
-            Way::Plain { carrier, .. } => carrier.close(),
-            Way::Held { ending, .. } => ending.end().await,
+            Way::Plain {
+                carrier,
+                ending: None,
+                ..
+            } => carrier.close(),
+            Way::Plain {
+                ending: Some(ending),
+                ..
+            }
+            | Way::Held { ending, .. } => ending.end().await,
         }
     }
 }

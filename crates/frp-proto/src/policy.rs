@@ -202,6 +202,15 @@ impl Policy {
         self.settle(now);
     }
 
+    /// A carrier that is not in use is of no more use, and nothing is wrong with it: its owner has
+    /// other things for it to do.
+    pub fn handle_left(&mut self, now: Instant, carrier: CarrierId) {
+        if self.in_use != Some(carrier) {
+            self.carriers.remove(&carrier);
+        }
+        self.settle(now);
+    }
+
     /// The session is over, on whichever side: its carriers are of no use to the next one, which is
     /// looked for at once. Attempts that are under way go on.
     pub fn handle_session_over(&mut self, now: Instant) {

@@ -221,17 +221,19 @@ impl Client {
         let mut reconnect = Reconnect::new();
         let mut is_first = true;
         let mut links = self.has_choice().then(|| self.start_links(None));
+        let mut successor = None;
         loop {
             let span = control_span(&self.memory.run_id());
-            let Begun { session, logged_in } = match &mut links {
-                Some(found) => match found.next().await {
+            let Begun { session, logged_in } = match (successor.take(), &mut links) {
+                (Some(begun), _) => begun,
+                (None, Some(found)) => match found.next().await {
                     Some(begun) => begun.map_err(ClientError::FirstLogin)?,
                     None => {
                         links = Some(self.start_links(None));
                         continue;
                     }
                 },
-                None => {
+                (None, None) => {
                     let opened = self.log_in(is_first).instrument(span).await;
                     let opened = opened.map_err(ClientError::FirstLogin)?;
                     if opened.logged_in.held.is_some() {
@@ -249,9 +251,13 @@ impl Client {
             let is_held = logged_in.held.is_some();
             let span = control_span(&logged_in.run_id);
             let began = Instant::now();
-            self.run_session(session, logged_in).instrument(span).await;
+            let running = self.run_session(session, logged_in, links.as_mut());
+            successor = running.instrument(span).await;
             if self.stopped.is_cancelled() {
                 return Ok(());
+            }
+            if successor.is_some() {
+                continue;
             }
             let wait = reconnect.handle_loss(Instant::now(), rand::random());
             if !is_held && !self.has_alternatives() {
@@ -358,7 +364,14 @@ impl Client {
         }
     }
 
-    async fn run_session(&self, session: Arc<Session>, logged_in: LoggedIn) {
+    /// Returns when the session is over, or when the next one has taken its place at the server:
+    /// then with that.
+    async fn run_session(
+        &self,
+        session: Arc<Session>,
+        logged_in: LoggedIn,
+        links: Option<&mut Links>,
+    ) -> Option<Begun> {
         tracing::info!(
             "login to server success, get run id [{}]",
             Short(&logged_in.run_id)
@@ -378,16 +391,24 @@ impl Client {
         let (control, handle) = Control::new(self.context.clone(), session.clone(), logged_in);
         // The handle first, then the services: a reload in between reaches the control one way
         // or the other.
-        *self.control.lock() = Some(handle);
+        *self.control.lock() = Some(handle.clone());
         let services = self.services.lock().clone();
-        let (ended, end) = oneshot::channel();
+        let (ended, mut end) = oneshot::channel();
         let task = task::spawn("control", async move {
             // Nobody waits for a control whose client has been stopped.
             let _ = ended.send(control.run(&services).await);
         });
         // A panic in it ends the session like a lost one.
         let _task = AbortOnDropHandle::new(task);
-        let end = end.await;
+        let (end, successor) = tokio::select! {
+            // An end that is there counts before a successor: it has closed what there was.
+            biased;
+            end = &mut end => (end, None),
+            begun = successor(links) => {
+                handle.leave().await;
+                (end.await, Some(begun))
+            }
+        };
         *self.control.lock() = None;
         match end {
             Ok(ControlEnd::ClosedHere) => tracing::debug!("session closed"),
@@ -398,6 +419,20 @@ impl Client {
                 session.close().await;
             }
         }
+        successor
+    }
+}
+
+/// The session that takes the place of the one that runs, for as long as it takes to come.
+async fn successor(links: Option<&mut Links>) -> Begun {
+    let begun = match links {
+        Some(links) => links.next().await,
+        None => None,
+    };
+    match begun {
+        Some(Ok(begun)) => begun,
+        // Whoever asks next, after this session, is told the same.
+        _ => std::future::pending().await,
     }
 }
 

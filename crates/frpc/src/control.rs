@@ -53,6 +53,9 @@ enum Command {
         grace: Duration,
         done: oneshot::Sender<()>,
     },
+    Leave {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Commands on their way to the control: reloads come one by one, so few ever wait.
@@ -82,6 +85,16 @@ impl ControlHandle {
             .await
             .is_ok()
         {
+            let _ = is_done.await;
+        }
+    }
+
+    /// Another session has taken this one's place: gives back what the next one needs, and leaves
+    /// the users' connections and their carrier alone.
+    pub(crate) async fn leave(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::Leave { done }).await.is_ok() {
+            // An error means that it has ended meanwhile, and given all of it back.
             let _ = is_done.await;
         }
     }
@@ -203,8 +216,11 @@ impl Control {
         // Proxies and visitors go before the carrier, so that no user is accepted for nothing.
         let _unsent = self.proxies.lock().close();
         self.visitors.close().await;
-        self.session.close().await;
-        if let Some(Farewell { grace, done }) = farewell {
+        let is_replaced = farewell.as_ref().is_some_and(|end| end.is_replaced);
+        if !is_replaced {
+            self.session.close().await;
+        }
+        if let Some(Farewell { grace, done, .. }) = farewell {
             // Whoever waits for this ends the program, and a carrier without a connection of the
             // system's has to send its last packet itself. One that carries held streams has been
             // waited for.
@@ -257,7 +273,18 @@ impl Control {
                     }
                     Command::Close { grace, done } => {
                         self.close_gracefully(grace).await;
-                        return Ok(Farewell { grace, done });
+                        return Ok(Farewell {
+                            grace,
+                            done,
+                            is_replaced: false,
+                        });
+                    }
+                    Command::Leave { done } => {
+                        return Ok(Farewell {
+                            grace: Duration::ZERO,
+                            done,
+                            is_replaced: true,
+                        });
                     }
                 },
                 // Without an error it has panicked.
@@ -372,6 +399,8 @@ impl Control {
 struct Farewell {
     grace: Duration,
     done: oneshot::Sender<()>,
+    /// The next session runs already.
+    is_replaced: bool,
 }
 
 /// How long a carrier has for its last bytes: the second of the contract, and a bit.

@@ -7,12 +7,14 @@
 //! 1. `candidates`: which transports are tried, and at which ports.
 //! 2. `attempt`: one attempt, from the dial to the login or the join.
 //! 3. `driver`: what happens is told to the policy, and what it decides is done.
+//!    Towards a server that holds nothing, `echo` watches the carriers.
 //! 4. `report`: decisions in words and numbers, for the log, metrics and status.
 //! 5. `memory`: what outlives the process. `network`: when this host's addresses change.
 
 mod attempt;
 mod candidates;
 mod driver;
+mod echo;
 pub mod memory;
 mod network;
 mod report;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::proto::hold::key::SessionId;
-use frp_core::proto::policy::Transport;
+use frp_core::proto::policy::{CarrierId, Transport};
 use frp_core::session::Session;
 use frp_core::task;
 use tokio::sync::{mpsc, oneshot};
@@ -65,6 +67,11 @@ enum Command {
     /// This held session ends here: say goodbye on its carriers, and do nothing until `Next`.
     End {
         session: SessionId,
+        done: oneshot::Sender<()>,
+    },
+    /// The control that went over this carrier has ended, in a session without held streams.
+    EndPlain {
+        carrier: CarrierId,
         done: oneshot::Sender<()>,
     },
     /// Look for the next session, after `wait`, unless that is under way.
@@ -138,6 +145,12 @@ impl LinksHandle {
     /// A held session ends on this side. Returns when the server has been told, or could not be.
     async fn end(&self, session: SessionId) {
         self.ask(|done| Command::End { session, done }).await;
+    }
+
+    /// A session without held streams ends on this side, with the carrier that its control went
+    /// over, unless another session has taken its place.
+    async fn end_plain(&self, carrier: CarrierId) {
+        self.ask(|done| Command::EndPlain { carrier, done }).await;
     }
 
     /// The session's runner wants the next one, after `wait` if it was not found already.

@@ -335,7 +335,9 @@ impl Policy {
         for carrier in live.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.set_pace(carrier, Pace::Standby);
         }
-        let is_free = self.manual.is_none();
+        // Where no streams are kept a switch is a new login, and users who come meanwhile are
+        // refused: then the first stays unless it is bad.
+        let is_free = self.manual.is_none() && !self.config.grace.is_zero();
         if let Some(best) = self.best_measured(now, in_use).filter(|_| is_free) {
             self.promote(now, best, Cause::BestAtStart, None);
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use frp_core::hold::join::{self, JoinFailure, SessionStream};
 use frp_core::hold::{CarrierId as HoldId, HeldSession};
@@ -13,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::driver::Event;
+use super::echo;
 use crate::client::Context;
 use crate::login::{ANSWER_TIMEOUT, LoggedIn, LoginError, Over, login};
 
@@ -90,14 +92,17 @@ impl Tasks {
         self.spawn(async move { Event::Dialed(id, transport.dial(&server).await) })
     }
 
+    /// Logs in after `wait`.
     pub(super) fn log_in(
         &self,
+        wait: Duration,
         over: Over,
         transport: Arc<dyn Transport>,
         server: Endpoint,
     ) -> AbortOnDropHandle<()> {
         let context = self.context.clone();
         self.spawn(async move {
+            tokio::time::sleep(wait).await;
             let carrier = over.carrier.clone();
             let session = Session::over(transport, server, carrier.clone());
             let outcome = login(&context, &session, &over).await;
@@ -122,6 +127,11 @@ impl Tasks {
             let outcome = join::join(&session, hold_id(id), &carrier, ANSWER_TIMEOUT).await;
             Event::Joined(id, *session.id(), outcome)
         })
+    }
+
+    /// Asks whether a server that needs no join is there.
+    pub(super) fn knock(&self, id: CarrierId, carrier: Arc<dyn Carrier>) -> AbortOnDropHandle<()> {
+        self.spawn(async move { Event::Knocked(id, echo::knock(&carrier, ANSWER_TIMEOUT).await) })
     }
 
     /// What is said to a driver that has ended is said to nobody. The queue's bound holds up the
@@ -190,9 +200,9 @@ pub(super) fn join_failure(error: &JoinFailure) -> DialFailure {
 
 /// How long a login may be unanswered before the next one is made over another carrier: whoever
 /// answers late must not displace the session that was begun after it.
-pub(super) fn login_patience(carrier: &Arc<dyn Carrier>) -> std::time::Duration {
+pub(super) fn login_patience(carrier: &Arc<dyn Carrier>) -> Duration {
     let rtt = carrier.path_stats().rtt.unwrap_or_default();
-    (rtt * 3).max(std::time::Duration::from_secs(1))
+    (rtt * 3).max(Duration::from_secs(1))
 }
 
 /// Whether two Holdfasts could hold streams over what `kind` dials.

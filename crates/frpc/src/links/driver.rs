@@ -4,12 +4,14 @@
 //! network: what takes time is a task that sends an event.
 //!
 //! `logging_in` is how a carrier comes to a session, `decisions` what the policy wants done,
-//! `commands` what the program asks, `link` one carrier of the session.
+//! `commands` what the program asks, `link` one carrier of the session, `plain` what is different
+//! with a server that holds nothing.
 
 mod commands;
 mod decisions;
 mod link;
 mod logging_in;
+mod plain;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +38,7 @@ use crate::client::Context;
 use crate::login::LoginError;
 use crate::transport::Dialers;
 use link::Link;
+use plain::{Plain, Resting};
 
 /// What a task of the driver's has to say.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(super) enum Event {
     Dialed(CarrierId, Result<Arc<dyn Carrier>, DialError>),
     LoggedIn(CarrierId, Result<Box<Opened>, LoginError>),
     Joined(CarrierId, SessionId, JoinOutcome),
+    /// Whether a server that holds nothing answers on this carrier.
+    Knocked(CarrierId, bool),
     Watch(CarrierId, WatchEvent),
     Over(SessionId, EndReason),
 }
@@ -70,6 +75,9 @@ pub(super) struct Driver {
     /// The login that is unanswered, and until when no other is made.
     login: Option<(CarrierId, Instant)>,
     live: Option<Live>,
+    /// Instead, with a server that holds nothing.
+    plain: Option<Plain>,
+    resting: Resting,
     /// The streams move to this carrier, and are taken to have moved then.
     moving: Option<(CarrierId, Instant)>,
     /// Nothing is done until the session's runner asks for the next one.
@@ -147,6 +155,8 @@ impl Driver {
             links: BTreeMap::new(),
             login: None,
             live: None,
+            plain: None,
+            resting: Resting::default(),
             moving: None,
             paused: None,
             opened,
@@ -205,6 +215,9 @@ impl Driver {
                 let failure = attempt::dial_failure(&error);
                 self.fail(id, failure, error.into());
             }
+            Event::LoggedIn(id, outcome) if self.is_changing_to(id) => {
+                self.handle_changed(id, outcome);
+            }
             Event::LoggedIn(id, outcome) => {
                 if self.login.is_some_and(|(pending, _)| pending == id) {
                     self.login = None;
@@ -224,6 +237,7 @@ impl Driver {
                 self.log_in_next();
             }
             Event::Joined(id, session, outcome) => self.handle_joined(id, session, outcome),
+            Event::Knocked(id, is_answered) => self.handle_knocked(id, is_answered),
             Event::Watch(id, event) => self.handle_watch(id, event),
             Event::Over(session, reason) => {
                 if self.is_live(&session) {
@@ -289,6 +303,9 @@ impl Driver {
                 if let Some(held) = &held {
                     held.set_rtt(attempt::hold_id(id), report.min_rtt);
                     self.policy.handle_users(now, held.n_busy_streams());
+                } else if self.policy.in_use() == Some(id) {
+                    let is_busy = link.is_busy();
+                    self.policy.handle_users(now, usize::from(is_busy));
                 }
                 self.policy.handle_path(now, id, &report);
             }
@@ -309,12 +326,17 @@ impl Driver {
             WatchEvent::Closed(text) => {
                 tracing::debug!("{}: closed: {text}", self.name(id));
                 self.close_link(id);
+                self.lose_plain_standby(now, id);
                 self.policy.handle_died(now, id, DeathCause::Closed);
             }
         }
-        // What is refused is dead: the policy has forgotten it.
+        // What is refused is dead: the policy has forgotten it. So it has one that it leaves, and what
+        // is not held may still come to its end there.
         if self.policy.transport_of(id).is_none() {
-            self.close_link(id);
+            match self.plain {
+                Some(_) => self.rest_plain(id),
+                None => self.close_link(id),
+            }
         }
     }
 

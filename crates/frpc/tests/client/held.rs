@@ -217,8 +217,8 @@ async fn auto_with_plain_frp_logs_in_by_the_next_transport_when_one_is_lost() {
     let running = net.client(config, Memory::forgetful());
     let mut first = holder.plain_session().await;
     first.agree().await;
-    assert_eq!(running.client.links().await.state, "plain");
-    assert!(running.client.switch("tcp").await.is_err());
+    let links = running.client.links().await;
+    assert_eq!(links.note, "the server is plain frp");
 
     net.of(Quic).set_reachable(false);
     net.of(Quic).lose_all();
@@ -228,4 +228,36 @@ async fn auto_with_plain_frp_logs_in_by_the_next_transport_when_one_is_lost() {
     second.agree().await;
     let mut user = second.connect_user("echo").await;
     echoes(&mut user, b"over tcp").await;
+}
+
+#[tokio::test]
+async fn a_switch_with_plain_frp_is_a_new_login_and_leaves_users_where_they_are() {
+    let net = Net::new(&[Quic, Tcp]);
+    let mut holder = Holder::start(&net).await;
+    holder.be_plain(true);
+    let mut config = Holder::config();
+    config.transport.protocol = Protocol::Auto;
+    with_echo(&mut config).await;
+    let running = net.client(config, Memory::forgetful());
+    let mut first = holder.plain_session().await;
+    first.agree().await;
+    let mut old_user = first.connect_user("echo").await;
+    echoes(&mut old_user, b"before").await;
+
+    running.client.switch("tcp").await.unwrap();
+
+    let mut second = holder.plain_session().await;
+    assert_eq!(second.login.run_id, "run-id");
+    second.agree().await;
+    let mut new_user = second.connect_user("echo").await;
+    echoes(&mut new_user, b"over tcp").await;
+    echoes(&mut old_user, b"still over quic").await;
+    wait_for_transport(&running.client, Policy::Tcp).await;
+    wait_for_status(&running.client, "proxy", |s| s == "echo=running").await;
+    // As frp's server does with a control that has been replaced.
+    drop(first);
+    echoes(&mut old_user, b"its control is gone").await;
+    net.of(Quic).lose_all();
+    echoes(&mut new_user, b"alone").await;
+    assert_eq!(holder.n_logins(), 2);
 }

@@ -17,6 +17,11 @@ impl Driver {
                 true => self.say_goodbye(done),
                 false => drop(done.send(())),
             },
+            Command::EndPlain { carrier, done } => {
+                self.handle_plain_end(carrier);
+                // Who asked may have ended since.
+                let _ = done.send(());
+            }
             Command::Next { wait } => self.go_on(wait),
             Command::Switch { to, done } => drop(done.send(self.switch(to))),
             Command::Status { done } => drop(done.send(self.status())),
@@ -82,9 +87,11 @@ impl Driver {
     }
 
     pub(super) fn status(&self) -> LinksStatus {
-        let (state, note) = match &self.paused {
-            Some(paused) => ("plain", paused.note),
-            None => (state_name(self.policy.state()), ""),
+        let state = state_name(self.policy.state());
+        let (state, note) = match (&self.paused, &self.plain) {
+            (Some(paused), _) => ("plain", paused.note),
+            (None, Some(plain)) => (state, plain.note),
+            (None, None) => (state, ""),
         };
         let in_use = self.policy.in_use();
         let carriers = self.links.iter().filter_map(|(id, link)| {

@@ -39,6 +39,7 @@ impl Driver {
                 // Congestion control and copies do, at both ends, as soon as something is lost.
                 tracing::debug!("{}: adapts to {loss_pct} % loss", self.name(carrier));
             }
+            Decision::Promote { carrier, .. } if self.plain.is_some() => self.use_plain(carrier),
             Decision::Promote { carrier, from, .. } => {
                 // A login's carrier that has not joined yet is put in use when it has.
                 if self.links.get(&carrier).is_some_and(Link::has_joined) {
@@ -63,7 +64,7 @@ impl Driver {
         let Some(transport) = self.dialers.get(kind) else {
             return;
         };
-        if self.live.is_none() && !self.is_quiet {
+        if self.live.is_none() && self.plain.is_none() && !self.is_quiet {
             self.is_quiet = true;
             tracing::info!("try to connect to server...");
         }
@@ -128,6 +129,10 @@ impl Driver {
     /// it has.
     pub(super) fn rest(&mut self, id: CarrierId) {
         self.drop_attempt(id);
+        if self.plain.is_some() {
+            self.rest_plain(id);
+            return;
+        }
         let in_use = self
             .live
             .as_ref()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::hold::join::SessionStream;
-use frp_core::hold::watch::{CarrierWatch, WatchConfig};
+use frp_core::hold::watch::{CarrierWatch, WatchConfig, WatchEvent};
 use frp_core::hold::{Generation, HeldSession};
 use frp_core::proto::hold::session::EndReason;
 use frp_core::proto::hold::session_frame::GoodbyeReason;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::attempt::hold_id;
+use super::super::echo::EchoWatch;
 use super::super::network::source_for;
 use super::super::report::{CarrierStatus, carrier_status};
 use super::Event;
@@ -37,7 +38,16 @@ pub(super) struct Link {
     /// The address from which the server is reached, when that was looked at last.
     source: Option<IpAddr>,
     pace: Pace,
-    watch: Option<(CarrierWatch, AbortOnDropHandle<()>)>,
+    watch: Option<(Watch, AbortOnDropHandle<()>)>,
+}
+
+/// Who says how the carrier is.
+#[derive(Debug)]
+enum Watch {
+    /// Both ends do: it has joined a session.
+    Joined(CarrierWatch),
+    /// The server holds nothing.
+    Echoes(EchoWatch),
 }
 
 impl Link {
@@ -70,15 +80,24 @@ impl Link {
         self.joining = None;
         self.generation = Some(stream.generation);
         let started = CarrierWatch::start(held, hold_id(id), &self.carrier, stream, config);
-        let (watch, mut told) = started;
-        let events = events.clone();
-        let forward = task::spawn("carrier events", async move {
-            while let Some(event) = told.recv().await {
-                // A driver that has ended is told nothing.
-                let _ = events.send(Event::Watch(id, event)).await;
-            }
-        });
-        self.watch = Some((watch, AbortOnDropHandle::new(forward)));
+        let (watch, told) = started;
+        self.watch = Some((Watch::Joined(watch), forward(id, told, events)));
+    }
+
+    /// The same for one that joins nothing.
+    pub(super) fn watch_echoes(
+        &mut self,
+        id: CarrierId,
+        prober: &ProberConfig,
+        events: &mpsc::Sender<Event>,
+    ) {
+        let (watch, told) = EchoWatch::start(self.carrier.clone(), prober, self.pace);
+        self.watch = Some((Watch::Echoes(watch), forward(id, told, events)));
+    }
+
+    /// Whether somebody uses what is on it, where the session does not know.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(&self.watch, Some((Watch::Echoes(watch), _)) if watch.is_busy())
     }
 
     pub(super) fn has_joined(&self) -> bool {
@@ -99,25 +118,30 @@ impl Link {
 
     pub(super) fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
-        if let Some((watch, _)) = &self.watch {
-            watch.set_pace(pace);
+        match &self.watch {
+            Some((Watch::Joined(watch), _)) => watch.set_pace(pace),
+            Some((Watch::Echoes(watch), _)) => watch.set_pace(pace),
+            None => {}
         }
     }
 
     pub(super) fn burst(&self, n_probes: u32) {
-        if let Some((watch, _)) = &self.watch {
-            watch.burst(n_probes);
+        match &self.watch {
+            Some((Watch::Joined(watch), _)) => watch.burst(n_probes),
+            Some((Watch::Echoes(watch), _)) => watch.burst(n_probes),
+            None => {}
         }
     }
 
     pub(super) fn measure_rate(&self, bytes: u64) {
-        if let Some((watch, _)) = &self.watch {
+        // A server that holds nothing takes no padding.
+        if let Some((Watch::Joined(watch), _)) = &self.watch {
             watch.measure_rate(bytes);
         }
     }
 
     pub(super) fn send_use(&self, generation: Generation) {
-        if let Some((watch, _)) = &self.watch {
+        if let Some((Watch::Joined(watch), _)) = &self.watch {
             watch.send_use(generation);
         }
     }
@@ -129,7 +153,8 @@ impl Link {
         is_in_use: bool,
     ) -> CarrierStatus {
         let report = match &self.watch {
-            Some((watch, _)) => watch.report(),
+            Some((Watch::Joined(watch), _)) => watch.report(),
+            Some((Watch::Echoes(watch), _)) => watch.report(),
             None => self.report,
         };
         let address: SocketAddr = self.carrier.peer_addr();
@@ -153,6 +178,21 @@ impl Link {
     }
 }
 
+/// Hands what a watch tells to the driver.
+fn forward(
+    id: CarrierId,
+    mut told: mpsc::Receiver<WatchEvent>,
+    events: &mpsc::Sender<Event>,
+) -> AbortOnDropHandle<()> {
+    let events = events.clone();
+    AbortOnDropHandle::new(task::spawn("carrier events", async move {
+        while let Some(event) = told.recv().await {
+            // A driver that has ended is told nothing.
+            let _ = events.send(Event::Watch(id, event)).await;
+        }
+    }))
+}
+
 /// How long a carrier at rest may take to deliver what it has. What is left then goes again over
 /// the carrier in use.
 const REST_MAX: Duration = Duration::from_secs(5);
@@ -169,7 +209,7 @@ pub(super) async fn say_goodbye(held: &HeldSession, links: Vec<Link>) {
     let mut carriers = Vec::new();
     for link in links {
         carriers.push(link.carrier.clone());
-        if let Some((watch, _forward)) = link.watch {
+        if let Some((Watch::Joined(watch), _forward)) = link.watch {
             saying.spawn(async move {
                 watch
                     .goodbye(GoodbyeReason::STOPPED, GOODBYE_PATIENCE)

@@ -2,7 +2,7 @@
 //! attempts that fail.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use frp_core::hold::HeldSession;
 use frp_core::hold::join::JoinFailure;
@@ -17,18 +17,22 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::Begun;
 use super::super::attempt::{self, JoinOutcome, Opened, Stage};
 use super::link::Link;
-use super::{Driver, Event, HeldEnding, Live};
+use super::{Driver, Event, HeldEnding, Live, plain};
 use crate::login::{LoggedIn, LoginError, Over};
 
 impl Driver {
     /// A carrier that has been dialled joins the session that lives, or logs in.
     pub(super) fn proceed(&mut self, id: CarrierId, carrier: Arc<dyn Carrier>) {
-        let (stage, task) = match &self.live {
-            Some(live) => {
+        let (stage, task) = match (&self.live, &self.plain) {
+            (Some(live), _) => {
                 let task = self.tasks.join(id, live.held.clone(), carrier.clone());
                 (Stage::Joining(carrier), Some(task))
             }
-            None => (Stage::Waiting(carrier), None),
+            (None, Some(_)) => {
+                let task = self.tasks.knock(id, carrier.clone());
+                (Stage::Joining(carrier), Some(task))
+            }
+            (None, None) => (Stage::Waiting(carrier), None),
         };
         if let Some(attempt) = self.attempts.get_mut(&id) {
             attempt.advance(stage, task);
@@ -46,7 +50,7 @@ impl Driver {
     /// been answered for long is given up: were it answered later, it would displace the next.
     pub(super) fn log_in_next(&mut self) {
         let now = Instant::now();
-        if self.live.is_some() || self.paused.is_some() {
+        if self.live.is_some() || self.plain.is_some() || self.paused.is_some() {
             return;
         }
         let Some(id) = self.first_waiting() else {
@@ -81,7 +85,7 @@ impl Driver {
             is_known_holdfast: self.memory.is_holdfast(),
         };
         self.login = Some((id, now + attempt::login_patience(&carrier)));
-        let task = self.tasks.log_in(over, transport, endpoint);
+        let task = self.tasks.log_in(Duration::ZERO, over, transport, endpoint);
         attempt.advance(Stage::LoggingIn(carrier), Some(task));
     }
 
@@ -112,6 +116,10 @@ impl Driver {
                 None => "the server is plain frp",
                 Some(_) => "the server holds no connections, or the carrier has no TLS",
             };
+            if plain::can_change(&carrier, &self.ways) {
+                self.serve_plain(id, note, (carrier, session), logged_in);
+                return;
+            }
             self.policy.handle_dialed(now, id);
             self.save_health();
             self.pause(note);
@@ -132,7 +140,12 @@ impl Driver {
         });
         self.policy.handle_grace(grace);
         self.policy.handle_dialed(now, id);
-        // What was dialled beside it has a session to join.
+        self.proceed_with_waiting();
+        self.hand_over(session, logged_in);
+    }
+
+    /// What was dialled beside a login has a session to join, or to stand by for.
+    pub(super) fn proceed_with_waiting(&mut self) {
         let waiting: Vec<_> = self
             .attempts
             .iter()
@@ -144,7 +157,6 @@ impl Driver {
         for (id, carrier) in waiting {
             self.proceed(id, carrier);
         }
-        self.hand_over(session, logged_in);
     }
 
     pub(super) fn start_join(
@@ -282,6 +294,7 @@ impl Driver {
     /// The session is over. The next one is looked for at once.
     pub(super) fn lose_session(&mut self) {
         self.live = None;
+        self.plain = None;
         self.moving = None;
         for link in std::mem::take(&mut self.links).into_values() {
             link.carrier.close();
@@ -312,7 +325,7 @@ impl Driver {
 
     /// Says why there is no session yet. Ends the program where it is to end for that.
     pub(super) fn complain(&mut self, candidate: usize, error: LoginError) {
-        if self.live.is_some() {
+        if self.live.is_some() || self.plain.is_some() {
             tracing::debug!("{error}");
             return;
         }
