@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kcp_proto::control::Unlimited;
+use kcp_proto::control::{LossDetection, SendControl, Unlimited};
 use kcp_proto::copies::{Copies, CopyPolicy, Piece};
 use kcp_proto::segment::{Command, Header, Segments};
 use kcp_proto::{Config, Datagram, Session};
@@ -124,6 +124,65 @@ fn a_flood_of_datagrams_that_nobody_takes_is_bounded() {
     }
     let n_kept = std::iter::from_fn(|| pair.a.take_own_datagram()).count();
     assert_eq!(n_kept, 256);
+}
+
+#[test]
+fn the_stream_makes_room_for_datagrams_and_keeps_half_of_the_rate_beside_a_flood_of_them() {
+    // Datagrams of 1,024 bytes with their headers, every millisecond, at a rate of 1 MB/s.
+    for (n_datagrams, least, most) in [(0, 900_000, 990_000), (2, 400_000, 600_000)] {
+        let n_read = stream_beside(|_| n_datagrams);
+        assert!((least..most).contains(&n_read), "{n_datagrams}: {n_read}");
+    }
+    let n_read = stream_beside(|ms| usize::from(ms % 10 == 0));
+    assert!((800_000..900_000).contains(&n_read), "a few: {n_read}");
+}
+
+/// How much a stream that is paced at 1 MB/s carries in a second beside so many datagrams in each
+/// millisecond.
+fn stream_beside(n_datagrams: impl Fn(u32) -> usize) -> usize {
+    let mut pair = Pair::ready();
+    pair.a.set_control(Box::new(Paced));
+    pair.a.grow_windows(512, 512);
+    pair.b.grow_windows(512, 512);
+    let (mut number, mut n_read) = (0, 0);
+    for ms in 0..1000 {
+        pair.a.send(&mut Bytes::from(vec![1; 100_000]), pair.now);
+        for _ in 0..n_datagrams(ms) {
+            number += 1;
+            let data = Bytes::from(vec![2; 1000]);
+            pair.a
+                .send_datagram(Datagram { number, data }, false, pair.now);
+        }
+        carry(&mut pair.a, &mut pair.b, pair.now);
+        carry(&mut pair.b, &mut pair.a, pair.now);
+        while let Some(data) = pair.b.read(usize::MAX, pair.now) {
+            n_read += data.len();
+        }
+        while pair.b.take_own_datagram().is_some() {}
+        pair.now += Duration::from_millis(1);
+    }
+    n_read
+}
+
+/// A megabyte a second.
+#[derive(Debug)]
+struct Paced;
+
+impl SendControl for Paced {
+    fn window(&self) -> u32 {
+        512
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        Some(1_000_000)
+    }
+
+    fn loss_detection(&self) -> LossDetection {
+        LossDetection::Rack {
+            n_reordered: 3,
+            reorder_time: Duration::from_millis(15),
+        }
+    }
 }
 
 /// Two copies, a millisecond apart.

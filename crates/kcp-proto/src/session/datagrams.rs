@@ -55,6 +55,8 @@ pub(super) struct Datagrams {
     pub(super) are_taken: bool,
     /// The peer does.
     pub(super) are_taken_there: bool,
+    /// Bytes of datagrams that the pacer has counted while the stream had to wait for it.
+    pub(super) n_ahead: usize,
     outbound: VecDeque<Outgoing>,
     inbound: VecDeque<Datagram>,
 }

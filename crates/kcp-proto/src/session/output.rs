@@ -260,8 +260,8 @@ impl Session {
         }
     }
 
-    /// Appends the datagrams that are due. They do not wait for the pacer, which counts them: stream
-    /// data makes room for them, but does not wait for ever.
+    /// Appends the datagrams that are due. They do not wait for the pacer, which counts them as long as
+    /// the stream can make up for it: it makes room for them, but not all of it.
     fn write_datagrams(&mut self, out: &mut Vec<u8>, end: usize, blank: Header, now: Instant) {
         let at = self.micros(now);
         let blank = Header {
@@ -272,9 +272,20 @@ impl Session {
             out.extend(header.encode());
             out.extend_from_slice(&data);
             self.tell.handle_sent(blank.wnd);
-            self.has_written_data |= self.pacer.next_at() < at.saturating_add(MAX_DATAGRAM_DEBT);
+            if self.is_datagram_counted(at) {
+                self.datagrams.n_ahead += Header::LEN + data.len();
+                self.has_written_data = true;
+            }
             self.stats.n_own_datagrams_sent += 1;
         }
+    }
+
+    /// Whether stream data makes room for a datagram that is sent now.
+    fn is_datagram_counted(&self, at: Micros) -> bool {
+        let rate = self.control.pacing_rate().unwrap_or(0);
+        let max_ahead = rate.saturating_mul(MAX_DATAGRAM_DEBT) / 1_000_000;
+        self.datagrams.n_ahead as u64 <= max_ahead
+            && self.pacer.next_at() < at.saturating_add(MAX_DATAGRAM_DEBT)
     }
 
     fn write_data(&mut self, out: &mut Vec<u8>, end: usize, blank: Header, now: Instant) {
@@ -286,6 +297,7 @@ impl Session {
             let Some(len) = lost.map(|(_, len)| len).or(new_len) else {
                 self.flush.is_open = false;
                 self.is_app_limited = self.queue.is_empty();
+                self.datagrams.n_ahead = 0;
                 return;
             };
             let is_blocked = self.window.n_in_flight() >= self.control.window()
@@ -339,6 +351,8 @@ impl Session {
             out[header_start..header_start + Header::LEN].copy_from_slice(&header.encode());
             self.tell.handle_sent(blank.wnd);
             self.has_written_data = true;
+            let n_ahead = &mut self.datagrams.n_ahead;
+            *n_ahead = n_ahead.saturating_sub(out.len() - header_start);
             self.plan_copies(sn, sending.ts, out.len() - header_start, now);
             self.control.on_sent(
                 now,
@@ -467,8 +481,9 @@ impl Session {
     }
 }
 
-/// Datagrams make stream data wait for so long at most. Beyond it they are sent without being counted:
-/// who sends that many sends them whatever the path takes.
+/// Datagrams make stream data wait for so long at most, and from then on for as long as it takes
+/// itself. Beyond it they are sent without being counted: who sends that many sends them whatever the
+/// path takes, and would have the stream stand still.
 const MAX_DATAGRAM_DEBT: Micros = 20_000;
 
 /// Part of a round trip without acknowledgements after which segments may time out.
