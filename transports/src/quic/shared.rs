@@ -406,17 +406,13 @@ impl Shared {
         if !self.is_admitted.load(Ordering::Acquire) {
             return;
         }
-        let n_streams = self.n_streams() as u64;
-        let max = self.max_streams.into_inner();
         let mut granted = self.granted_streams.lock();
-        // Twice what there are, so that the word is there before it is needed.
-        let wanted = FIRST_STREAMS.max(n_streams.saturating_mul(2)).min(max);
-        if wanted <= *granted {
+        let (n_streams, max) = (self.n_streams() as u64, self.max_streams.into_inner());
+        let Some(more) = more_streams(*granted, n_streams, max) else {
             return;
-        }
-        // In steps, since every change is a frame.
-        *granted = wanted.max(granted.saturating_mul(2)).min(max);
-        let granted = VarInt::from_u64(*granted).unwrap_or(self.max_streams);
+        };
+        *granted = more;
+        let granted = VarInt::from_u64(more).unwrap_or(self.max_streams);
         self.connection.set_max_concurrent_bi_streams(granted);
     }
 
@@ -463,9 +459,21 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// a stream of another transport.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Streams that a peer who has proven itself may open at once, to begin with. It may have twice as
-/// many as there are from then on. At the bound it waits for a round trip.
+/// How many streams a peer that may have `granted` at once, and has `n_streams`, is granted next.
+fn more_streams(granted: u64, n_streams: u64, max: u64) -> Option<u64> {
+    let wanted = FIRST_STREAMS.max(n_streams.saturating_mul(SPARE_STREAMS));
+    // In steps, since every change is a frame.
+    (wanted.min(max) > granted).then(|| wanted.max(granted.saturating_mul(2)).min(max))
+}
+
+/// Streams that a peer who has proven itself may open at once, to begin with. It may have
+/// [`SPARE_STREAMS`] times as many as there are from then on. At the bound it waits for a round trip.
 const FIRST_STREAMS: u64 = 128;
+
+/// A stream is there for a round trip, if it is short, and its place is taken for two more: until
+/// the peer has heard that it is over, and that another may come. Those are not counted, and some to
+/// spare have the word there before it is needed.
+const SPARE_STREAMS: u64 = 8;
 
 /// Packets after which the loss is looked at anew.
 const LOSS_PACKETS: u64 = 200;
@@ -486,3 +494,20 @@ const FIT_EVERY: u64 = 128 * 1024;
 /// times that until the window is fitted again.
 const EXTRA_SEND_WINDOW: u64 = 64 * 1024;
 const MAX_EXTRA_SEND_WINDOW: u64 = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_granted_more_streams_before_it_has_those_that_it_may_and_up_to_the_bound() {
+        assert_eq!(more_streams(4, 0, 100_000), Some(FIRST_STREAMS));
+        assert_eq!(more_streams(FIRST_STREAMS, 16, 100_000), None);
+        // Short streams over a long path: a third of what is granted is there at any time.
+        let granted = more_streams(FIRST_STREAMS, FIRST_STREAMS / 3, 100_000);
+        assert!(granted >= Some(2 * FIRST_STREAMS));
+        assert_eq!(more_streams(65_536, 32_768, 100_000), Some(100_000));
+        assert_eq!(more_streams(100_000, 100_000, 100_000), None);
+        assert_eq!(more_streams(4, 0, 3), None, "a bound below a stranger's");
+    }
+}
