@@ -173,8 +173,8 @@ mod tests {
             copies.plan(n, n + 1, 1000, PLAN, start);
         }
         assert_eq!(
-            copies.pending.as_ref().map(|all| all.len()),
-            Some(MAX_PENDING)
+            copies.pending.as_ref().map_or(0, |all| all.len()),
+            MAX_PENDING
         );
         copies.clear();
         copies.rest();

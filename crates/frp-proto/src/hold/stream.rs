@@ -302,11 +302,13 @@ impl HeldStream {
     /// When [`handle_timeout`](Self::handle_timeout), [`poll_transmit`](Self::poll_transmit) and
     /// [`poll_datagram`](Self::poll_datagram) are to be called again, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let drained = self.draining.map(|draining| draining.until);
-        let ack = self.receive.ack_at().filter(|_| self.current.is_some());
-        let may_copy = self.current.is_some() && self.ending == Ending::Open;
-        let copy = self.send.copy_at().filter(|_| may_copy);
-        [drained, ack, copy].into_iter().flatten().min()
+        self.timeouts().min()
+    }
+
+    /// The same for an owner that has just called them: what was due by `now` and did not happen
+    /// waits for room, and must not hide what is due later.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        self.timeouts().filter(|at| *at > now).min()
     }
 
     /// Takes what the owner has to do next.
@@ -414,6 +416,14 @@ impl HeldStream {
     /// Whether [`write`](Self::write) would take something.
     pub fn is_writable(&self) -> bool {
         self.ending == Ending::Open && !self.send.is_finished() && self.send.has_room()
+    }
+
+    fn timeouts(&self) -> impl Iterator<Item = Instant> {
+        let drained = self.draining.map(|draining| draining.until);
+        let ack = self.receive.ack_at().filter(|_| self.current.is_some());
+        let may_copy = self.current.is_some() && self.ending == Ending::Open;
+        let copy = self.send.copy_at().filter(|_| may_copy);
+        [drained, ack, copy].into_iter().flatten()
     }
 
     fn new(id: u64, side: Side, budget: &Budget) -> Self {

@@ -276,7 +276,7 @@ impl Inner {
             self.links = Vec::new();
         }
         // What is due and was not sent waits for room.
-        let stream_timeout = self.held.poll_timeout().filter(|at| *at > now);
+        let stream_timeout = self.held.next_timeout(now);
         let timeouts = [stream_timeout, self.linger_until, self.ends_by];
         let timeout = timeouts.into_iter().flatten().min();
         self.armed = timeout;
@@ -357,7 +357,7 @@ impl Inner {
             self.transmit(&mut cx, now, wakes);
         }
         self.driver = Some(driver);
-        let timeout = self.held.poll_timeout().filter(|at| *at > now);
+        let timeout = self.held.next_timeout(now);
         let is_late = timeout.is_some_and(|at| self.armed.is_none_or(|armed| at < armed));
         if is_late || self.held.wants_route() || self.held.is_over() {
             self.wake_driver(wakes);

@@ -457,6 +457,26 @@ fn copies_go_as_datagrams_while_little_is_under_way() {
 }
 
 #[test]
+fn an_acknowledgement_that_waits_for_room_does_not_hide_a_copy_that_is_due_later() {
+    let mut pair = Pair::attached();
+    let plan = CopyPlan {
+        n_copies: 1,
+        spacing: ACK_DELAY * 2,
+    };
+    pair.write_here(b"keystroke");
+    pair.frames_of_opener(A);
+    pair.opener.plan_copies(1200, plan, pair.now);
+    pair.opener
+        .handle_datagram(0, Bytes::from_static(b"echo"), pair.now)
+        .unwrap();
+    let ack_at = pair.now + ACK_DELAY;
+    assert_eq!(pair.opener.next_timeout(pair.now), Some(ack_at));
+    let copy_at = pair.now + ACK_DELAY * 2;
+    assert_eq!(pair.opener.next_timeout(ack_at), Some(copy_at));
+    assert_eq!(pair.opener.poll_timeout(), Some(ack_at));
+}
+
+#[test]
 fn bulk_is_handed_out_without_copying_and_with_little_around_it() {
     let mut pair = Pair::attached();
     let bytes = Bytes::from(vec![0; 60 * 1024]);
