@@ -223,21 +223,23 @@ fn cubic_is_left_within_ten_seconds_when_loss_rises() {
 }
 
 #[test]
-fn bbr_is_not_left_for_losses_that_it_bears() {
+fn bbr_is_left_where_it_loses_a_third_and_not_before() {
     each_seed(20, |seed| {
-        let mut run = on_tcp(seed);
-        run.link.tcp = TcpControl::Bbr;
-        run.run_secs(3);
-        run.mark();
-        run.link.loss = Loss::Random(0.10);
-        // Longer, and QUIC is returned to, because it is preferred.
-        run.run_secs(20);
-        assert_eq!(run.transport(), Some(Tcp), "{:?}", run.switches());
+        let after = |loss, secs| {
+            let mut run = on_tcp(seed);
+            run.link.tcp = TcpControl::Bbr;
+            run.run_secs(3);
+            run.mark();
+            run.link.loss = Loss::Random(loss);
+            // Longer, and QUIC is returned to, because it is preferred.
+            run.run_secs(secs);
+            (run.transport(), run.switches())
+        };
+        let (transport, switches) = after(0.04, 20);
+        assert_eq!(transport, Some(Tcp), "{switches:?}");
 
-        run.link.loss = Loss::Random(0.25);
-        run.run_secs(15);
-        assert_eq!(run.transport(), Some(Quic));
-        let switches = run.switches();
+        let (transport, switches) = after(0.12, 10);
+        assert_eq!(transport, Some(Quic), "{switches:?}");
         assert!(switches[0].2 != Cause::Return, "{switches:?}");
     });
 }

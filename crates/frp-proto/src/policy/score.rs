@@ -10,6 +10,9 @@ use crate::path::TcpControl;
 const MSS: f64 = 1448.0;
 /// What TCP sends before the first acknowledgement, also after a rest (RFC 6928).
 const INITIAL_SEGMENTS: f64 = 10.0;
+/// What bbr loses of what arrives, for each part that is lost: in the lab it carried two thirds at
+/// 10 % and nine tenths at 5 %. Its repairs hold up what comes after them.
+const BBR_COST: f64 = 3.0;
 /// Above it bbr's bandwidth filter takes loss for a slower link.
 const BBR_LOSS_MAX: f64 = 0.15;
 /// Over which bbr then falls to nearly nothing.
@@ -33,8 +36,9 @@ pub(crate) fn bulk_rate(
         (Family::Udp, _) => arriving,
         (Family::Tcp, TcpControl::LossBased) => arriving.min(mathis_rate(loss, rtt)),
         (Family::Tcp, TcpControl::Bbr) => {
+            let borne = 1.0 - BBR_COST * loss.min(BBR_LOSS_MAX);
             let left = 1.0 - (loss - BBR_LOSS_MAX).max(0.0) / BBR_FALL;
-            arriving * left.max(COLLAPSED)
+            arriving * (borne * left).max(COLLAPSED)
         }
     }
 }
@@ -156,9 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn bbr_loses_little_below_15_percent_and_all_above_25() {
-        assert!((tcp(TcpControl::Bbr, 0.10) - 90.0).abs() < 0.01);
-        assert!((tcp(TcpControl::Bbr, 0.20) - 40.0).abs() < 0.01);
+    fn bbr_bears_some_loss_and_nothing_is_left_above_25_percent() {
+        assert!((tcp(TcpControl::Bbr, 0.05) - 80.75).abs() < 0.01);
+        assert!((tcp(TcpControl::Bbr, 0.10) - 63.0).abs() < 0.01);
+        assert!((tcp(TcpControl::Bbr, 0.20) - 22.0).abs() < 0.01);
         assert!(tcp(TcpControl::Bbr, 0.30) < 2.0);
     }
 

@@ -85,9 +85,9 @@ impl SimCarrier {
                     rate = rate.min(max);
                 }
             }
-            // Its filter takes what is above for a slower link, again and again.
+            // As the lab has it; its filter takes what is above for a slower link, again and again.
             Family::Tcp if link.tcp == TcpControl::Bbr => {
-                rate *= if loss > 0.2 { 0.02 } else { 1.0 };
+                rate *= if loss > 0.2 { 0.02 } else { 1.0 - 3.0 * loss };
             }
             // Mathis, and it varies.
             Family::Tcp if loss > 0.0 => {
