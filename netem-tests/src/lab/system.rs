@@ -94,11 +94,14 @@ const TUN_FLAGS: libc::c_short = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_sh
 /// Lets the calling thread run as soon as it has something to do, and wakes it on time. Where the
 /// system does not allow that, the link is less exact, and nothing else.
 pub(crate) fn run_before_others() {
-    let parameters = libc::sched_param { sched_priority: 1 };
     #[expect(unsafe_code, reason = "scheduling calls")]
-    // SAFETY: all three take integers, and the first a structure that outlives it. 0 means the
+    // SAFETY: all four take integers, and the first two a structure that outlives them. 0 means the
     // calling thread.
     unsafe {
+        let mut parameters = libc::sched_param { sched_priority: 0 };
+        libc::sched_getparam(0, &raw mut parameters);
+        // Above everybody who has inherited a priority from the one who started all this.
+        parameters.sched_priority += 1;
         if libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) != 0 {
             libc::setpriority(libc::PRIO_PROCESS, 0, -20);
         }

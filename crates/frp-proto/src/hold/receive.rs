@@ -384,8 +384,14 @@ impl Rate {
 
     /// What goes through in `n` round trips.
     pub(super) fn in_round_trips(self, n: u64, rtt: Duration) -> u64 {
-        let micros = u64::try_from(rtt.max(MIN_ROUND).as_micros()).unwrap_or(u64::MAX);
-        self.0.saturating_mul(n).saturating_mul(micros) / 1_000_000
+        let time = rtt.max(MIN_ROUND);
+        self.in_time(time).saturating_mul(n)
+    }
+
+    /// What goes through in this time.
+    pub(super) fn in_time(self, time: Duration) -> u64 {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.0.saturating_mul(micros) / 1_000_000
     }
 
     /// How long `n_bytes` take. A rate of nothing takes for ever.

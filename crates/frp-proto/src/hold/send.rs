@@ -14,6 +14,9 @@ use super::{INITIAL_WINDOW, MAX_WINDOW, varint};
 /// What is kept at most before the path is known.
 const INITIAL_CAPACITY: u64 = 64 * 1024;
 
+/// No more is kept for a path than what passes over it in this time, beside what losses ask for.
+const KEPT_TIME: Duration = Duration::from_secs(2);
+
 const FRAME_LEN: u64 = MAX_DATA_LEN as u64;
 
 /// Bytes that wait to be sent or acknowledged, where among them the sender is, and how far the
@@ -115,8 +118,10 @@ impl SendQueue {
                 self.capacity = self.capacity.max(wanted);
             }
             if self.share.is_roomy() {
-                // The peer has seen what this stream asks for.
-                self.capacity = self.capacity.max(ack.window.min(MAX_WINDOW));
+                // The peer has seen what this stream asks for. On a slow path more would lie here
+                // for long, and what is live would be late.
+                let in_time = self.rate.in_time(KEPT_TIME);
+                self.capacity = self.capacity.max(ack.window.min(in_time).min(MAX_WINDOW));
             }
         }
         self.resend_at = self.resend_at.max(self.pieces.start());

@@ -224,6 +224,24 @@ fn windows_and_buffers_grow_with_the_rate_and_to_a_bound() {
 }
 
 #[test]
+fn on_a_slow_path_no_more_is_kept_than_passes_in_two_seconds() {
+    let mut pair = Pair::attached();
+    let mut kept = 0;
+    for _ in 0..60 {
+        while pair.write_some_here(&[0; 16 * 1024]) > 0 {}
+        kept = kept.max(pair.opener.kept());
+        let frames = pair.frames_of_opener(A);
+        // 100 kB a second: a window's worth takes as long as it takes.
+        pair.pass(Duration::from_micros(data_len(&frames) * 10));
+        pair.deliver_there(A, frames);
+        pair.read_there();
+        pair.pass(ACK_DELAY);
+        pair.one_way_here(A);
+    }
+    assert!((150_000..=1_000_000).contains(&kept), "{kept}");
+}
+
+#[test]
 fn at_the_bound_of_the_budget_every_stream_still_goes_on() {
     let budget = Budget::new(100_000);
     let mut streams: Vec<_> = (0..20).map(|id| HeldStream::open(id, &budget)).collect();
