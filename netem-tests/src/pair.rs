@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     Certificates, Lab, Link, Mux, Place, Process, Proxy, Sides, Tls, TlsTerminator, Transport,
-    Wire, free_port, traffic,
+    Wire, free_port, prometheus, traffic,
 };
 
 /// What a pair will be: whose programs, connected how, with which proxies.
@@ -27,6 +27,7 @@ pub struct PairBuilder {
     places: Option<(Place, Place)>,
     is_behind_tls: bool,
     metrics_port: Option<u16>,
+    admin_port: Option<u16>,
 }
 
 impl PairBuilder {
@@ -45,6 +46,7 @@ impl PairBuilder {
             places: None,
             is_behind_tls: false,
             metrics_port: None,
+            admin_port: None,
         }
     }
 
@@ -74,6 +76,15 @@ impl PairBuilder {
         self.metrics_port = Some(port);
         let lines = format!("webServer.port = {port}\nenablePrometheus = true");
         Ok(self.server_option(&lines))
+    }
+
+    /// Has the client tell its metrics ([`Pair::client_metrics`]), and publishes them as
+    /// [`CLIENT_METRICS`].
+    pub fn with_client_metrics(mut self) -> Result<Self> {
+        let port = free_port()?;
+        self.admin_port = Some(port);
+        let this = self.client_option("enablePrometheus = true");
+        Ok(this.proxy(Proxy::tcp(CLIENT_METRICS, port)))
     }
 
     /// Logs as little as users' programs do, and not every turn: for measuring.
@@ -124,7 +135,10 @@ impl PairBuilder {
     pub fn configure(self) -> Result<Pair> {
         let dir = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
         let bind_port = free_port()?;
-        let admin_port = free_port()?;
+        let admin_port = match self.admin_port {
+            Some(port) => port,
+            None => free_port()?,
+        };
         let (server_tls, client_tls) = tls_lines(self.link.tls, dir.path())?;
         let mux = match self.link.mux {
             Mux::On => "",
@@ -192,6 +206,7 @@ impl PairBuilder {
             _terminator: terminator,
             bind_port,
             metrics_port: self.metrics_port,
+            admin_port,
             sides: self.sides,
             proxies: Vec::new(),
             client_toml,
@@ -203,6 +218,9 @@ impl PairBuilder {
     }
 }
 
+/// The proxy over which the metrics of a client are to be had at the server.
+pub const CLIENT_METRICS: &str = "client-metrics";
+
 /// A running server and client. Dropping it ends both and removes their files.
 #[derive(Debug)]
 pub struct Pair {
@@ -212,6 +230,7 @@ pub struct Pair {
     _terminator: Option<TlsTerminator>,
     bind_port: u16,
     metrics_port: Option<u16>,
+    admin_port: u16,
     sides: Sides,
     server_path: PathBuf,
     client_path: PathBuf,
@@ -385,6 +404,16 @@ impl Pair {
     /// Returns the server's metrics, as text.
     pub fn server_metrics(&self) -> Result<String> {
         self.ask_server("/metrics")
+    }
+
+    /// Returns the port of the server's metrics.
+    pub fn metrics_port(&self) -> Result<u16> {
+        self.metrics_port.context("the server has no metrics")
+    }
+
+    /// Returns the client's metrics, as text.
+    pub fn client_metrics(&self) -> Result<String> {
+        inside(self.far(), || prometheus::get(self.admin_port, "/metrics"))
     }
 
     /// Returns how many tasks the server has, which must have `webServer.pprofEnable`.

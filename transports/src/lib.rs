@@ -63,16 +63,23 @@ pub enum TransportKind {
     Memory,
 }
 
-impl fmt::Display for TransportKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl TransportKind {
+    /// As it is called in configurations, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Tcp => "tcp",
             Self::Kcp => "kcp",
             Self::Quic => "quic",
             Self::Websocket => "websocket",
             Self::Wss => "wss",
             Self::Memory => "memory",
-        })
+        }
+    }
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -317,6 +324,12 @@ pub struct PathStats {
     pub acked_bytes: Option<u64>,
     /// Bytes that were sent and of whose arrival nothing is known yet.
     pub in_flight: Option<u64>,
+    /// Bytes that congestion control lets be under way at the moment.
+    pub window: Option<u64>,
+    /// Packets sent before it was known whether they were needed: copies, and parity.
+    pub redundant_sent: Option<u64>,
+    /// Packets that were lost on their way to this end, and made again from others.
+    pub redundant_used: Option<u64>,
     /// Grows with whatever comes that only the peer can have sent, acknowledgements among it where
     /// those are proven.
     pub n_heard: u64,

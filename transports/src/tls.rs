@@ -23,9 +23,16 @@ pub use identity::{Fingerprint, FingerprintParseError, PemPair, fingerprint, sel
 pub use server::{ServerCertificate, ServerTls, ServerTlsConfig};
 pub use stream::{TlsExporter, TlsStream};
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+
+/// When the certificate in the PEM file at `path` expires, or one of its chain if that is sooner, in
+/// seconds since 1970. `None` when the file cannot be read.
+pub fn expiry(path: &Path) -> Option<i64> {
+    files::expiry(path)
+}
 
 /// TLS 1.2 for old Go peers, 1.3 for all others.
 static VERSIONS: &[&rustls::SupportedProtocolVersion] =

@@ -15,4 +15,6 @@ pub mod stream;
 pub mod watch;
 
 pub use frp_proto::hold::{CarrierId, Generation};
-pub use session::{HeldSession, HoldStats, RouteError, Status};
+pub use session::{
+    CarrierNumbers, HeldSession, HoldStats, RouteError, Status, Totals, TransportNumbers,
+};

@@ -15,6 +15,7 @@ pub mod fuzzing;
 pub mod hold;
 pub mod limit;
 pub mod log;
+pub mod metrics;
 pub mod relay;
 pub mod session;
 pub mod state;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,6 +34,30 @@ pub struct Traffic {
     pub error: Option<io::Error>,
 }
 
+/// Bytes that relays have carried, those under way included.
+#[derive(Debug, Default)]
+pub struct Carried {
+    a_to_b: AtomicU64,
+    b_to_a: AtomicU64,
+}
+
+impl Carried {
+    /// Adds to both directions. Sums that nothing else depends on: relaxed is enough.
+    pub fn add(&self, a_to_b: u64, b_to_a: u64) {
+        for (sum, more) in [(&self.a_to_b, a_to_b), (&self.b_to_a, b_to_a)] {
+            if more > 0 {
+                sum.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// From the first to the second, and back.
+    pub fn get(&self) -> (u64, u64) {
+        let get = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
+        (get(&self.a_to_b), get(&self.b_to_a))
+    }
+}
+
 /// How long a connection may stay half-closed without a byte: yamux's `StreamCloseTimeout` in frp.
 pub const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
 
@@ -46,9 +71,15 @@ const MAX_CHUNKS: usize = 16;
 /// Rounds of reading and writing before other tasks get a turn.
 const MAX_ROUNDS_PER_POLL: usize = 8;
 
-/// Carries bytes both ways until both directions have ended (see [`HalfClose`]) or one fails.
-/// Both streams are closed on return.
-pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) -> Traffic {
+/// Carries bytes both ways until both directions have ended (see [`HalfClose`]) or one fails, and
+/// adds them to `carried` as they go. Both streams are closed on return.
+pub async fn relay(
+    mut a: BoxStream,
+    mut b: BoxStream,
+    half_close: HalfClose,
+    carried: &Carried,
+) -> Traffic {
+    let mut told = (0, 0);
     let mut a_to_b = Direction::default();
     let mut b_to_a = Direction::default();
     let mut idle: Option<(Pin<Box<tokio::time::Sleep>>, u64)> = None;
@@ -67,6 +98,8 @@ pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) ->
                 b_to_a.poll_copy(cx, &mut b, &mut a)?,
             )
         };
+        carried.add(a_to_b.n_bytes - told.0, b_to_a.n_bytes - told.1);
+        told = (a_to_b.n_bytes, b_to_a.n_bytes);
         match (there.is_ready(), back.is_ready(), half_close) {
             (true, true, _) => return Poll::Ready(Ok(())),
             (false, false, _) => return Poll::Pending,
@@ -77,11 +110,11 @@ pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) ->
             }
             (_, _, HalfClose::Keep) => {}
         }
-        let carried = a_to_b.n_bytes + b_to_a.n_bytes;
-        let (timer, carried_before) =
-            idle.get_or_insert_with(|| (Box::pin(tokio::time::sleep(HALF_CLOSED_IDLE)), carried));
-        if *carried_before != carried {
-            *carried_before = carried;
+        let n_bytes = a_to_b.n_bytes + b_to_a.n_bytes;
+        let (timer, n_bytes_before) =
+            idle.get_or_insert_with(|| (Box::pin(tokio::time::sleep(HALF_CLOSED_IDLE)), n_bytes));
+        if *n_bytes_before != n_bytes {
+            *n_bytes_before = n_bytes;
             timer.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
         }
         ready!(timer.as_mut().poll(cx));
@@ -91,6 +124,8 @@ pub async fn relay(mut a: BoxStream, mut b: BoxStream, half_close: HalfClose) ->
         )))
     })
     .await;
+    // What passed in the round that failed.
+    carried.add(a_to_b.n_bytes - told.0, b_to_a.n_bytes - told.1);
 
     Traffic {
         a_to_b: a_to_b.n_bytes,
@@ -280,7 +315,8 @@ mod tests {
     fn start(half_close: HalfClose) -> (BoxStream, BoxStream, tokio::task::JoinHandle<Traffic>) {
         let (user, a) = pipe(1000);
         let (b, service) = pipe(1000);
-        (user, service, tokio::spawn(relay(a, b, half_close)))
+        let relaying = async move { relay(a, b, half_close, &Carried::default()).await };
+        (user, service, tokio::spawn(relaying))
     }
 
     async fn read_all(stream: &mut BoxStream) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The client's way to the server, and the conns over it: streams of one carrier towards plain
 //! frp, held streams that outlive carriers towards a Holdfast.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -14,10 +15,11 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use transports::{
     BoxFuture, BoxStream, Carrier, CarrierError, Class, DialError, Endpoint, Stream, Transport,
+    TransportKind,
 };
 
-use crate::hold::HeldSession;
 use crate::hold::flow::Flow;
+use crate::hold::{CarrierNumbers, HeldSession, TransportNumbers};
 
 /// A connection to one server, of which any number of conns (control, work, visitor) can be had.
 #[derive(Debug)]
@@ -126,6 +128,28 @@ impl Session {
         match &self.way {
             Way::Plain { .. } => None,
             Way::Held { held, .. } => held.take_flow(number),
+        }
+    }
+
+    /// What its conns are held by, if they are.
+    pub fn hold(&self) -> Option<&Arc<HeldSession>> {
+        match &self.way {
+            Way::Plain { .. } => None,
+            Way::Held { held, .. } => Some(held),
+        }
+    }
+
+    /// Its carriers by transport, for the metrics. Without multiplexing that is the one of the
+    /// control.
+    pub fn paths(&self) -> BTreeMap<TransportKind, TransportNumbers> {
+        match &self.way {
+            Way::Held { held, .. } => held.paths(),
+            Way::Plain { carrier, .. } => {
+                let numbers = CarrierNumbers::of_plain(carrier);
+                let totals = numbers.totals();
+                let live = vec![numbers];
+                [(carrier.kind(), TransportNumbers { live, totals })].into()
+            }
         }
     }
 

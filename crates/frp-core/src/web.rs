@@ -5,6 +5,7 @@
 //! something goes wrong.
 
 pub mod guard;
+mod patient;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,7 @@ use crate::config::WebServerConfig;
 use crate::task;
 
 use guard::{Guard, Peer, Refusal};
+use patient::Patient;
 
 /// Binds the web server's address. The text of the error is frp's.
 pub async fn listen(config: &WebServerConfig) -> Result<TcpListener, ListenError> {
@@ -90,7 +92,10 @@ pub async fn serve(listener: TcpListener, app: Router) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_LEN)
-                .serve_connection(TokioIo::new(conn), TowerToHyperService::new(app));
+                .serve_connection(
+                    TokioIo::new(Patient::new(conn, WRITE_TIMEOUT)),
+                    TowerToHyperService::new(app),
+                );
             // Whatever went wrong is the requester's affair.
             let _ = tokio::time::timeout(CONN_TIMEOUT, served).await;
             drop(place);
@@ -217,6 +222,9 @@ const MAX_HEAD_LEN: usize = 64 * 1024;
 /// For a request's line and headers, the wait for the next request included: how long a silent
 /// connection keeps its place.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For an answer to be read, once it does not fit into the socket: frp's value.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// For a whole connection: none is worth keeping longer, and none can hold a place for ever.
 const CONN_TIMEOUT: Duration = Duration::from_secs(10 * 60);

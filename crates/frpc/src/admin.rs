@@ -1,5 +1,5 @@
-//! frpc's admin API: status, reload, stop, and the configuration file; ours beside frp's are links
-//! and switch.
+//! frpc's admin API: status, reload, stop, and the configuration file; ours beside frp's are links,
+//! switch and metrics.
 //!
 //! A request passes the guards first (password, and what a browser's page may not do), then one
 //! handler. Connections are few and bounded, each head and body has its time, and no answer tells
@@ -17,6 +17,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use frp_core::config::{LoadOptions, WebServerConfig, load_client};
+use frp_core::metrics::{Page, keep_up};
 use frp_core::state;
 use frp_core::task;
 use frp_core::web::{self, ApiError, guard::Guard};
@@ -26,6 +27,7 @@ use tokio::sync::Mutex;
 
 use crate::client::Client;
 use crate::control::Services;
+use crate::metrics;
 use crate::status;
 
 /// What the admin API acts on.
@@ -34,6 +36,8 @@ pub struct Admin {
     client: Arc<Client>,
     file: Option<ConfigFile>,
     web: WebServerConfig,
+    /// Where `/metrics` is on.
+    page: Option<Page>,
     /// One reload or write at a time.
     changing: Mutex<()>,
 }
@@ -54,21 +58,24 @@ impl Admin {
         file: Option<ConfigFile>,
         config: &WebServerConfig,
     ) -> Arc<Self> {
+        let page = client.config().enable_prometheus.then(metrics::install);
         Arc::new(Self {
             client,
             file,
             web: config.clone(),
+            page,
             changing: Mutex::new(()),
         })
     }
 
     /// Answers requests on `listener` until the future is dropped.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let _upkeep = self.page.as_ref().map(keep_up);
         web::serve(listener, self.router()).await;
     }
 
     fn router(self: &Arc<Self>) -> Router {
-        let routes = Router::new()
+        let mut routes = Router::new()
             .route("/api/status", get(Self::status))
             .route("/api/reload", get(Self::reload).post(Self::reload))
             .route("/api/stop", post(Self::stop))
@@ -78,6 +85,9 @@ impl Admin {
                 "/api/config",
                 get(Self::read_config).put(Self::write_config),
             );
+        if self.page.is_some() {
+            routes = routes.route("/metrics", get(Self::scrape));
+        }
         let WebServerConfig {
             addr,
             user,
@@ -92,6 +102,14 @@ impl Admin {
 
     async fn status(State(admin): State<Arc<Self>>) -> Response {
         web::json(&status::by_kind(admin.client.status()))
+    }
+
+    /// Ours: what Prometheus reads.
+    async fn scrape(State(admin): State<Arc<Self>>) -> Response {
+        match &admin.page {
+            Some(page) => metrics::scrape(&admin.client, page.clone()).await,
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
     }
 
     /// Ours: the carriers to the server, and what was decided about them.

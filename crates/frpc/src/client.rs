@@ -7,8 +7,8 @@
 //! Where there is one transport and the server is plain frp, the client logs in as frp does. Where
 //! there is a choice, or the server holds connections, [`crate::links`] finds the way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use frp_core::config::{ClientConfig, Protocol, Secret, WireProtocol};
@@ -28,6 +28,7 @@ use crate::control::{Control, ControlEnd, ControlHandle, Services};
 use crate::links::memory::Memory;
 use crate::links::{Begun, Links, LinksHandle, LinksStatus, Opened, SwitchError, may_hold};
 use crate::login::{LoggedIn, LoginError, Over, login};
+use crate::proxy::ProxyNumbers;
 use crate::retry::{Backoff, FIRST_LOGIN_CAP, RELOGIN_CAP, Reconnect};
 use crate::status::ProxyStatus;
 use crate::transport::{Dialers, needs_goodbye};
@@ -40,6 +41,8 @@ pub struct Client {
     memory: Memory,
     services: Mutex<Arc<Services>>,
     control: Mutex<Option<ControlHandle>>,
+    /// That of the control, for the metrics.
+    session: Mutex<Weak<Session>>,
     /// While the policy chooses the way to the server.
     links: Mutex<Option<LinksHandle>>,
     /// The server has been a Holdfast before: said once.
@@ -51,7 +54,7 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Context {
     /// The configuration, apart from the services.
-    pub(crate) config: ClientConfig,
+    pub(crate) config: Arc<ClientConfig>,
     /// The token, from wherever it came.
     pub(crate) token: Secret,
     /// The host's name.
@@ -114,7 +117,7 @@ impl Client {
             visitors: std::mem::take(&mut config.visitors),
         };
         let context = Arc::new(Context {
-            config,
+            config: Arc::new(config),
             token,
             hostname: hostname(),
             instance,
@@ -125,6 +128,7 @@ impl Client {
             memory,
             services: Mutex::new(Arc::new(services)),
             control: Mutex::new(None),
+            session: Mutex::default(),
             links: Mutex::new(None),
             has_met_holdfast: AtomicBool::new(false),
             stopped: CancellationToken::new(),
@@ -215,6 +219,22 @@ impl Client {
                 ProxyStatus::new(config, state, &self.context.config.server_addr)
             })
             .collect()
+    }
+
+    /// The live session.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        self.session.lock().upgrade()
+    }
+
+    /// The configuration, apart from the services.
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+        &self.context.config
+    }
+
+    /// Every proxy of the live session with its numbers, by name. Empty without a session.
+    pub(crate) fn proxies(&self) -> Vec<ProxyNumbers> {
+        let control = self.control.lock().clone();
+        control.map_or_else(Vec::new, |control| control.proxies.lock().numbers())
     }
 
     async fn work(&self) -> Result<(), ClientError> {
@@ -391,6 +411,7 @@ impl Client {
         let (control, handle) = Control::new(self.context.clone(), session.clone(), logged_in);
         // The handle first, then the services: a reload in between reaches the control one way
         // or the other.
+        *self.session.lock() = Arc::downgrade(&session);
         *self.control.lock() = Some(handle.clone());
         let services = self.services.lock().clone();
         let (ended, mut end) = oneshot::channel();
@@ -410,6 +431,7 @@ impl Client {
             }
         };
         *self.control.lock() = None;
+        *self.session.lock() = Weak::new();
         match end {
             Ok(ControlEnd::ClosedHere) => tracing::debug!("session closed"),
             Ok(end) => tracing::warn!("session lost: {end}"),

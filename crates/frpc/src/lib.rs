@@ -18,6 +18,7 @@ pub mod go_text;
 pub mod links;
 pub mod local;
 pub mod login;
+mod metrics;
 pub mod program;
 pub mod proxy;
 pub mod proxy_header;

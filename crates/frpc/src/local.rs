@@ -46,6 +46,19 @@ impl fmt::Display for DialCause {
     }
 }
 
+/// Counts, by one of a few causes, why a user was not connected.
+pub(crate) fn count_failure(error: &LocalError) {
+    let cause = match error {
+        LocalError::Header(_) => "header",
+        LocalError::Dial { cause, .. } => match cause {
+            DialCause::Timeout => "timeout",
+            DialCause::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => "refused",
+            DialCause::Io(_) => "error",
+        },
+    };
+    metrics::counter!("holdfast_local_failures_total", "cause" => cause).increment(1);
+}
+
 /// Connects to `host:port`.
 pub async fn dial(host: &str, port: u16) -> Result<BoxStream, LocalError> {
     let cause = match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect((host, port))).await {

@@ -5,7 +5,7 @@
 //! hold streams, the conn is a held stream from right behind LoginResp, below the cipher.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frp_core::conn::{ConnError, Frame, MessageReader, MessageStream, MessageWriter};
 use frp_core::hold::{CarrierId, HeldSession, join};
@@ -95,6 +95,20 @@ pub enum LoginError {
     Random(#[from] getrandom::Error),
 }
 
+impl LoginError {
+    /// For the metric, so one of few.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Dial(_) | Self::Open(_) => "unreachable",
+            Self::Conn(ConnError::Timeout(_)) => "timeout",
+            Self::Conn(_) | Self::RunId | Self::Hello(_) => "protocol",
+            Self::Refused(_) => "refused",
+            Self::NoTransport(_) | Self::Random(_) => "error",
+            Self::NotHoldfast(_) => "no holdfast",
+        }
+    }
+}
+
 /// What a login goes over, and what it says of the time before.
 #[derive(Debug)]
 pub(crate) struct Over {
@@ -114,6 +128,25 @@ pub(crate) struct Over {
 
 /// Logs in over a new conn of `session`, which is one of plain conns over `over.carrier`.
 pub(crate) async fn login(
+    context: &Context,
+    session: &Session,
+    over: &Over,
+) -> Result<LoggedIn, LoginError> {
+    let began = Instant::now();
+    let result = try_login(context, session, over).await;
+    let cause = match &result {
+        Ok(_) => "ok",
+        Err(error) => error.cause(),
+    };
+    let labels = [("result", cause), ("transport", over.kind.name())];
+    metrics::counter!("holdfast_login_attempts_total", &labels).increment(1);
+    if result.is_ok() {
+        metrics::histogram!("holdfast_login_seconds").record(began.elapsed().as_secs_f64());
+    }
+    result
+}
+
+async fn try_login(
     context: &Context,
     session: &Session,
     over: &Over,

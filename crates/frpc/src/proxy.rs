@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use frp_core::config::{LimitMode, ProxyConfig, ProxyKind, ProxyProtocol, Secret};
 use frp_core::limit::RateLimiter;
 use frp_core::proto::msg::{CloseProxy, Message, NewProxy, NewProxyResp};
 use frp_core::proto::names;
+use frp_core::relay::Carried;
 use frp_core::work::{Limit, WorkOptions};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -149,6 +151,17 @@ impl ProxySet {
             .map(|entry| (&entry.proxy.config, &entry.state))
     }
 
+    /// Every proxy with its numbers, in the order of their names.
+    pub(crate) fn numbers(&self) -> Vec<ProxyNumbers> {
+        let proxies = self.proxies.values();
+        proxies
+            .map(|entry| {
+                let is_up = entry.state.phase() == Phase::Running;
+                entry.proxy.numbers(is_up)
+            })
+            .collect()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.proxies.len()
@@ -167,6 +180,8 @@ pub struct Proxy {
     pub config: ProxyConfig,
     /// The layers of its work conns, with the one limiter of all of them.
     pub options: WorkOptions,
+    /// Users of connections, and their bytes: from the local service first.
+    pub(crate) users: Users,
     /// Ends when the proxy is taken away.
     closed: CancellationToken,
     /// Ends the work conn that carries the datagrams of a `udp` proxy at the moment.
@@ -193,8 +208,28 @@ impl Proxy {
         Self {
             config,
             options,
+            users: Users::default(),
             closed,
             carrying,
+        }
+    }
+
+    fn numbers(&self, is_up: bool) -> ProxyNumbers {
+        let Users {
+            n_open,
+            n_carried,
+            n_failed,
+            carried,
+        } = &self.users;
+        let get = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
+        ProxyNumbers {
+            name: self.config.name.clone(),
+            kind: self.config.kind.as_str(),
+            is_up,
+            n_open: get(n_open),
+            n_carried: get(n_carried),
+            n_failed: get(n_failed),
+            carried: carried.get(),
         }
     }
 
@@ -221,6 +256,60 @@ impl Proxy {
                 ProxyProtocol::V2 => HeaderVersion::V2,
             })
     }
+}
+
+/// What has been counted of a proxy's connections. Sums that nothing else depends on: relaxed is
+/// enough.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    n_open: AtomicU64,
+    n_carried: AtomicU64,
+    n_failed: AtomicU64,
+    /// Bytes as they pass: from the local service first.
+    pub(crate) carried: Carried,
+}
+
+/// An open connection of a proxy.
+#[derive(Debug)]
+pub(crate) struct OpenUser<'a>(&'a Users);
+
+impl Users {
+    /// Counts a connection until the guard is dropped.
+    pub(crate) fn open(&self) -> OpenUser<'_> {
+        self.n_open.fetch_add(1, Ordering::Relaxed);
+        self.n_carried.fetch_add(1, Ordering::Relaxed);
+        OpenUser(self)
+    }
+
+    /// Counts a user that the local service did not take.
+    pub(crate) fn fail(&self) {
+        self.n_failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenUser<'_> {
+    fn drop(&mut self) {
+        self.0.n_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One proxy at one moment, for the metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxyNumbers {
+    /// Without the user's prefix.
+    pub(crate) name: String,
+    /// Its type.
+    pub(crate) kind: &'static str,
+    /// Whether frps hands over its users.
+    pub(crate) is_up: bool,
+    /// Connections at the moment.
+    pub(crate) n_open: u64,
+    /// Connections since the session began.
+    pub(crate) n_carried: u64,
+    /// Users that the local service did not take.
+    pub(crate) n_failed: u64,
+    /// Bytes from the local service, and to it.
+    pub(crate) carried: (u64, u64),
 }
 
 /// `localIP:localPort`, with brackets around an IPv6 address; empty without a port.

@@ -12,7 +12,7 @@ use frp_core::config::VisitorConfig;
 use frp_core::conn::{ConnError, MessageStream};
 use frp_core::proto::msg::{Message, NewVisitorConn};
 use frp_core::proto::{auth, names};
-use frp_core::relay::{HalfClose, relay};
+use frp_core::relay::{Carried, HalfClose, relay};
 use frp_core::session::{OpenError, Session};
 use frp_core::task;
 use frp_core::transports::{BoxStream, socket};
@@ -133,6 +133,7 @@ impl VisitorSet {
             ),
             config: config.clone(),
             users: Arc::new(Semaphore::new(MAX_USERS)),
+            carried: Carried::default(),
         });
         let span = tracing::info_span!("proxy", proxy = %config.name);
         let stopped = stop.clone();
@@ -165,6 +166,7 @@ struct Visitor {
     config: VisitorConfig,
     options: WorkOptions,
     users: Arc<Semaphore>,
+    carried: Carried,
 }
 
 impl Visitor {
@@ -225,7 +227,8 @@ impl Visitor {
             Ok(visitor_stream) => {
                 let visitor_stream = work::wrap(visitor_stream, &self.options);
                 let user = socket::boxed(user_conn);
-                let traffic = relay(user, visitor_stream, self.link.half_close).await;
+                let half_close = self.link.half_close;
+                let traffic = relay(user, visitor_stream, half_close, &self.carried).await;
                 tracing::debug!(
                     to_proxy = traffic.a_to_b,
                     from_proxy = traffic.b_to_a,

@@ -17,21 +17,22 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use frp_core::metrics::Page;
 use frp_core::web::{self, guard::Guard};
 
 use crate::server::Server;
 
 pub(crate) use metrics::install as install_metrics;
 
-/// The routes of the API.
-pub(crate) fn router(server: &Arc<Server>) -> Router {
+/// The routes of the API, with `/metrics` where there is a page for it.
+pub(crate) fn router(server: &Arc<Server>, page: Option<Page>) -> Router {
     let config = &server.config.web_server;
     let mut routes = Router::new()
         .route("/", get(to_static))
         .merge(v1::routes())
         .merge(v2::routes());
-    if server.config.enable_prometheus {
-        routes = routes.route("/metrics", get(metrics::scrape));
+    if let Some(page) = page {
+        routes = routes.merge(metrics::routes(page));
     }
     if config.pprof_enable {
         routes = routes.merge(pprof::routes());

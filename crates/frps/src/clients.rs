@@ -183,7 +183,8 @@ pub(crate) struct ClientIdTaken {
     user: String,
 }
 
-fn key_of(user: &str, id: &str) -> String {
+/// By which the API and the metrics know a client.
+pub(crate) fn key_of(user: &str, id: &str) -> String {
     match (user, id) {
         ("", id) => id.to_owned(),
         (user, "") => user.to_owned(),

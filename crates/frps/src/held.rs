@@ -14,7 +14,7 @@ mod join;
 mod login;
 mod registry;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -31,10 +31,10 @@ use crate::link::Link;
 use crate::session::{EndCause, Session};
 
 pub(crate) use carriers::{CarrierState, Carriers};
-pub(crate) use follow::Switch;
+pub(crate) use follow::{Switch, SwitchCount, Way};
 pub(crate) use join::{answer_join, answer_padding, serve_route};
 pub(crate) use login::{take_over, welcome};
-pub(crate) use registry::HeldSessions;
+pub(crate) use registry::{HeldSessions, MAX_BYTES};
 
 /// The held session of one client.
 pub(crate) struct Held {
@@ -48,6 +48,7 @@ pub(crate) struct Held {
     /// The carriers that have joined.
     pub(crate) carriers: Carriers,
     switches: Mutex<VecDeque<Switch>>,
+    switch_counts: Mutex<BTreeMap<Way, SwitchCount>>,
     /// Has [`Held::follow`] look again.
     recheck: Notify,
 }
@@ -103,6 +104,11 @@ impl Held {
     /// Numbers for status and metrics.
     pub(crate) fn stats(&self) -> HoldStats {
         self.session.stats()
+    }
+
+    /// How often there was which switch.
+    pub(crate) fn switch_counts(&self) -> BTreeMap<Way, SwitchCount> {
+        self.switch_counts.lock().clone()
     }
 
     /// The last switches, the latest last.

@@ -86,6 +86,7 @@ pub(crate) async fn serve(
             Err(error) => {
                 warn!("register control error: {error}");
                 reject(error.cause());
+                count_login(error.cause());
                 let response = LoginResp {
                     version: FRP_VERSION.to_owned(),
                     error: server.error_for_client("register control error", &error),
@@ -130,6 +131,7 @@ async fn start(
         };
         match conn.write_within(&response.into(), WRITE_TIMEOUT).await {
             Ok(()) => {
+                count_login("ok");
                 if session.login.holdfast.get().is_some() {
                     session.link.carrier.handle_holdfast_peer();
                 }
@@ -243,6 +245,10 @@ async fn log_in(
         ip: Some(link.carrier.peer_addr().ip().to_canonical()),
     })?;
     Ok(place)
+}
+
+fn count_login(result: &'static str) {
+    metrics::counter!("holdfast_logins_total", "result" => result).increment(1);
 }
 
 fn new_run_id() -> String {

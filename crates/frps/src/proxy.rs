@@ -11,7 +11,7 @@ mod udp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frp_core::config::Bandwidth;
 use frp_core::conn::{ConnError, MessageStream};
@@ -278,24 +278,29 @@ impl Publication {
 
     /// Carries one user's connection to the client's local service and back.
     async fn serve_user(&self, user_conn: BoxStream, addrs: UserAddrs, peer: HalfClose) {
+        let asked = Instant::now();
         let work_stream = match self.start_work_stream(self.start_message(addrs)).await {
             Ok(work_stream) => work_stream,
             Err(error) => {
                 metrics::counter!("holdfast_user_conns_failed_total", "cause" => error.cause())
                     .increment(1);
+                self.stats.count_failure();
                 error.log();
                 return;
             }
         };
+        metrics::histogram!("holdfast_work_stream_wait_seconds")
+            .record(asked.elapsed().as_secs_f64());
         let work_stream = wrap(work_stream.into_stream(), &self.options);
         let half_close = match (self.half_close, peer) {
             (HalfClose::Keep, HalfClose::Keep) => HalfClose::Keep,
             _ => HalfClose::EndBoth,
         };
         let open = self.stats.open_connection();
-        let traffic = relay(user_conn, work_stream, half_close).await;
+        let carried = &self.stats.carried;
+        let traffic = relay(user_conn, work_stream, half_close, carried).await;
         drop(open);
-        self.stats.add_traffic(traffic.a_to_b, traffic.b_to_a);
+        self.stats.add_finished(traffic.a_to_b, traffic.b_to_a);
         match traffic.error {
             None => debug!("join connections closed"),
             Some(error) => debug!("join connections closed: {error}"),

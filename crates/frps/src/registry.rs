@@ -132,6 +132,16 @@ impl Registry {
         self.get(run_id).filter(|session| session.is_running())
     }
 
+    /// The sessions that are running.
+    pub(crate) fn list_running(&self) -> Vec<Arc<Session>> {
+        let state = self.state.lock();
+        let sessions = state.by_run_id.values().map(|entry| &entry.session);
+        sessions
+            .filter(|session| session.is_running())
+            .cloned()
+            .collect()
+    }
+
     /// How many sessions are running.
     pub(crate) fn n_running(&self) -> usize {
         self.state

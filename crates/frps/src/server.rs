@@ -450,12 +450,16 @@ impl Handle {
     /// Answers requests to the API on `listener` until the server stops.
     pub fn serve_web(&mut self, listener: TcpListener) {
         self.web_addr = listener.local_addr().ok();
-        if self.server.config.enable_prometheus {
-            admin::install_metrics();
-        }
-        let serving = web::serve(listener, admin::router(&self.server));
+        let page = self
+            .server
+            .config
+            .enable_prometheus
+            .then(admin::install_metrics);
+        let upkeep = page.as_ref().map(frp_core::metrics::keep_up);
+        let serving = web::serve(listener, admin::router(&self.server, page));
         let stop = self.server.stop.clone();
         task::spawn("web server", async move {
+            let _upkeep = upkeep;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = serving => {}

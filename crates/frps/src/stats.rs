@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Datelike, Local, NaiveDate, TimeDelta};
+use frp_core::relay::Carried;
 use parking_lot::Mutex;
 
 /// The numbers of one server.
@@ -39,6 +41,8 @@ impl Stats {
                 name: name.to_owned(),
                 kind,
                 totals: Arc::clone(&self.totals),
+                carried: Carried::default(),
+                n_failed: AtomicU64::new(0),
                 state: Mutex::default(),
             })
         });
@@ -155,6 +159,9 @@ pub(crate) struct ProxyStats {
     /// Its type.
     pub(crate) kind: &'static str,
     totals: Arc<Mutex<Traffic>>,
+    /// Bytes as they pass: from users first.
+    pub(crate) carried: Carried,
+    n_failed: AtomicU64,
     state: Mutex<ProxyState>,
 }
 
@@ -165,15 +172,26 @@ struct ProxyState {
     /// `None` before the first byte.
     lifetime: Option<Bytes>,
     n_conns: usize,
-    had_conns: bool,
+    n_carried: u64,
     started: Option<DateTime<Local>>,
     closed: Option<DateTime<Local>>,
     online: bool,
 }
 
 impl ProxyStats {
-    /// Counts bytes: `inbound` from users to the service, `outbound` back.
+    /// Counts bytes that pass one by one: `inbound` from users to the service, `outbound` back.
     pub(crate) fn add_traffic(&self, inbound: u64, outbound: u64) {
+        self.carried.add(inbound, outbound);
+        self.add_finished(inbound, outbound);
+    }
+
+    /// Counts a user that could not be connected to the client.
+    pub(crate) fn count_failure(&self) {
+        self.n_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same of a connection that is over, whose bytes were added to `carried` as they passed.
+    pub(crate) fn add_finished(&self, inbound: u64, outbound: u64) {
         let bytes = Bytes { inbound, outbound };
         let today = Local::now().date_naive();
         {
@@ -188,7 +206,7 @@ impl ProxyStats {
     pub(crate) fn open_connection(self: &Arc<Self>) -> ConnGuard {
         let mut state = self.state.lock();
         state.n_conns += 1;
-        state.had_conns = true;
+        state.n_carried += 1;
         drop(state);
         ConnGuard(Arc::clone(self))
     }
@@ -212,7 +230,10 @@ impl ProxyStats {
             owner: state.owner.clone(),
             history: state.traffic.history(Local::now().date_naive()),
             lifetime: state.lifetime,
-            n_conns: state.had_conns.then_some(state.n_conns),
+            n_conns: (state.n_carried > 0).then_some(state.n_conns),
+            n_carried: state.n_carried,
+            n_failed: self.n_failed.load(Ordering::Relaxed),
+            carried: self.carried.get(),
             started: state.started,
             closed: state.closed,
             online: state.online,
@@ -250,6 +271,12 @@ pub(crate) struct ProxySnapshot {
     pub(crate) lifetime: Option<Bytes>,
     /// Connections at the moment; `None` before the first.
     pub(crate) n_conns: Option<usize>,
+    /// Connections since the server started.
+    pub(crate) n_carried: u64,
+    /// Users that could not be connected to the client.
+    pub(crate) n_failed: u64,
+    /// Bytes from users and to them, those of open connections included.
+    pub(crate) carried: (u64, u64),
     /// When it started last.
     pub(crate) started: Option<DateTime<Local>>,
     /// When it ended last.

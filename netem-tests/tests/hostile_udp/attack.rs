@@ -117,8 +117,15 @@ impl<'a> Attack<'a> {
             Transport::Kcp => "holdfast_kcp_datagrams_refused_total",
             _ => "holdfast_quic_retries_total",
         };
-        assert!(metrics.contains(name), "no {name} in:\n{metrics}");
-        assert!(!metrics.contains("panics"), "{metrics}");
+        let count = |name: &str| -> f64 {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            let values = lines.filter_map(|line| line.rsplit_once(' '));
+            values
+                .filter_map(|(_, value)| value.parse::<f64>().ok())
+                .sum()
+        };
+        assert!(count(name) > 0.0, "no {name} in:\n{metrics}");
+        assert_eq!(count("holdfast_task_panics_total"), 0.0, "{metrics}");
     }
 
     /// Random bytes.

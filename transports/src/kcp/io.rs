@@ -129,6 +129,10 @@ pub(super) struct Figures {
     pub(super) n_lost: u64,
     pub(super) acked_bytes: u64,
     pub(super) in_flight: u64,
+    /// `None` where nothing but the peer's window bounds it.
+    pub(super) window: Option<u64>,
+    pub(super) n_redundant_sent: u64,
+    pub(super) n_redundant_used: u64,
     pub(super) n_refused: u64,
 }
 
@@ -212,6 +216,9 @@ impl Path for Shared {
         stats.packets_lost = Some(figures.n_lost);
         stats.acked_bytes = Some(figures.acked_bytes);
         stats.in_flight = Some(figures.in_flight);
+        stats.window = figures.window;
+        stats.redundant_sent = Some(figures.n_redundant_sent);
+        stats.redundant_used = Some(figures.n_redundant_used);
         stats.n_refused = figures.n_refused;
     }
 

@@ -362,12 +362,16 @@ impl Member {
         let in_flight = u64::from(self.session.n_in_flight());
         // Segments are full but for the last of each write.
         let n_acked = stats.n_segments_sent.saturating_sub(in_flight);
+        let window = Some(self.session.control().window()).filter(|n| *n < u32::MAX);
         Figures {
             rtt: self.session.srtt(),
             n_sent: stats.n_segments_sent + n_resent,
             n_lost: n_resent.saturating_sub(stats.n_spurious),
             acked_bytes: n_acked * mss,
             in_flight: in_flight * mss,
+            window: window.map(|n_segments| u64::from(n_segments) * mss),
+            n_redundant_sent: stats.n_copies_sent + stats.n_parity_sent,
+            n_redundant_used: stats.fec.n_recovered,
             n_refused: self.n_refusals.into(),
         }
     }

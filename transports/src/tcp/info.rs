@@ -127,6 +127,8 @@ impl TcpInfo {
         }
         let unacked = self.u32_at(UNACKED).zip(self.u32_at(SEND_MSS));
         stats.in_flight = unacked.map(|(n, mss)| u64::from(n) * u64::from(mss));
+        let window = self.u32_at(WINDOW).zip(self.u32_at(SEND_MSS));
+        stats.window = window.map(|(n, mss)| u64::from(n) * u64::from(mss));
         stats.acked_bytes = self.u64_at(BYTES_ACKED);
         stats.packets_sent = self.u32_at(DATA_SEGMENTS_SENT).map(u64::from);
         stats.packets_lost = self.u32_at(RETRANSMITTED).map(u64::from);
@@ -147,6 +149,7 @@ impl TcpInfo {
 const SEND_MSS: usize = 16;
 const UNACKED: usize = 24;
 const RTT: usize = 68;
+const WINDOW: usize = 80;
 const RETRANSMITTED: usize = 100;
 const BYTES_ACKED: usize = 120;
 const DATA_SEGMENTS_SENT: usize = 156;

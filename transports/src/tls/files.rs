@@ -22,6 +22,12 @@ pub(super) fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedK
     })
 }
 
+/// When the first certificate of the chain in this file to expire does, in seconds since 1970.
+pub(super) fn expiry(path: &Path) -> Option<i64> {
+    let chain = certificates(CERTIFICATE, path).ok()?;
+    chain.iter().filter_map(|own| spki::not_after(own)).min()
+}
+
 /// Puts a certificate and its key together, and says what is wrong if they do not belong together.
 pub(super) fn pair(
     chain: Vec<CertificateDer<'static>>,

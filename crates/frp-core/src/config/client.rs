@@ -33,6 +33,8 @@ pub struct ClientConfig {
     pub log: LogConfig,
     /// The admin API.
     pub web_server: WebServerConfig,
+    /// Whether it has `/metrics`. Ours.
+    pub enable_prometheus: bool,
     /// What lies below the messages.
     pub transport: ClientTransport,
     /// The largest UDP packet of a `udp` proxy. The server must have the same.
@@ -59,6 +61,7 @@ impl Default for ClientConfig {
             start: Vec::new(),
             log: LogConfig::default(),
             web_server: WebServerConfig::default(),
+            enable_prometheus: false,
             transport: ClientTransport::default(),
             udp_packet_size: 1500,
             metadatas: BTreeMap::new(),

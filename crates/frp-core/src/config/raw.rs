@@ -136,6 +136,7 @@ raw! {
         "start" start: Vec<String>,
         "log" log: RawLog,
         "webServer" web_server: RawWebServer,
+        "enablePrometheus" enable_prometheus: bool,
         "transport" transport: RawClientTransport,
         "virtualNet" virtual_net: RawVirtualNet,
         "featureGates" feature_gates: BTreeMap<String, bool>,

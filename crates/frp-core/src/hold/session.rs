@@ -6,6 +6,7 @@
 
 pub(in crate::hold) mod carriers;
 pub(in crate::hold) mod counters;
+mod paths;
 mod routes;
 mod seen;
 pub(in crate::hold) mod usage;
@@ -24,14 +25,17 @@ use frp_proto::hold::{Budget, CarrierId, Generation, HeldStream, Route, Side};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
-use transports::{BoxStream, Carrier};
+use transports::{BoxStream, Carrier, TransportKind};
 
 use super::flow::Flows;
 use super::stream::{Driver, HeldConn, Shared, now};
+use super::watch as carrier_watch;
 use crate::task;
 use carriers::{HeldCarrier, Watched};
 use counters::Counters;
 use usage::{Usage, Used};
+
+pub use paths::{CarrierNumbers, Totals, TransportNumbers};
 
 /// One end of a session. Shared by everyone who has to do with it.
 pub struct HeldSession {
@@ -53,6 +57,10 @@ struct State {
     session: Session,
     /// Those that have joined, and that of the login before it has.
     carriers: BTreeMap<CarrierId, Watched>,
+    /// What knows their paths, for those that have joined.
+    watches: BTreeMap<CarrierId, Arc<carrier_watch::Shared>>,
+    /// What was counted on those that are gone.
+    gone: BTreeMap<TransportKind, Totals>,
     /// The number of the last decision, and whether the carrier before it still delivered.
     generation: Generation,
     is_planned: bool,
@@ -109,6 +117,8 @@ impl HeldSession {
         let state = State {
             session: Session::new(config, process),
             carriers: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            gone: BTreeMap::new(),
             generation: Generation::default(),
             is_planned: false,
             streams: HashMap::new(),
@@ -372,12 +382,17 @@ impl HeldSession {
     }
 
     fn lose(&self, id: CarrierId, is_it: impl FnOnce(&Arc<HeldCarrier>) -> bool) {
+        let counted = self.counted_on(id);
         let lost = self.change(|state| {
             let known = state.carriers.get(&id);
             if !known.is_some_and(|known| is_it(&known.held)) {
                 return None;
             }
             let watched = state.carriers.remove(&id);
+            state.watches.remove(&id);
+            if let Some((kind, totals)) = &counted {
+                state.gone.entry(*kind).or_default().add(totals);
+            }
             let has_joined = state.session.has_carrier(id);
             state.session.handle_carrier_lost(id, now());
             if !has_joined && state.session.n_carriers() == 0 {

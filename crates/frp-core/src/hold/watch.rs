@@ -15,7 +15,7 @@ use frp_proto::hold::{CarrierId, Generation};
 use frp_proto::path::{Pace, PathReport, Prober, ProberConfig, ProberEvent};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
-use transports::Carrier;
+use transports::{Carrier, PathStats};
 
 use super::HeldSession;
 use super::join::SessionStream;
@@ -81,8 +81,10 @@ impl CarrierWatch {
             generation: stream.generation,
             prober: Mutex::new(prober),
             orders: Mutex::default(),
+            stats: Mutex::default(),
             changed: Notify::new(),
         });
+        session.set_watched(id, &shared);
         let (events, taken_events) = DropOldest::new(MAX_EVENTS);
         let task = Task::new(
             (Arc::clone(session), id),
@@ -147,16 +149,23 @@ impl Drop for CarrierWatch {
     }
 }
 
-/// What the owner and the task share.
+/// What the owner, the task and the session share.
 #[derive(Debug)]
-struct Shared {
+pub(in crate::hold) struct Shared {
     generation: Generation,
     prober: Mutex<Prober>,
     orders: Mutex<Orders>,
+    /// What the carrier said of itself last: a closed one may say nothing any more.
+    stats: Mutex<PathStats>,
     changed: Notify,
 }
 
 impl Shared {
+    /// What is known of the path now, and what the carrier has said last.
+    pub(in crate::hold) fn numbers(&self) -> (PathReport, PathStats) {
+        (self.report(now()), *self.stats.lock())
+    }
+
     fn report(&self, now: Instant) -> PathReport {
         self.prober.lock().report(now, self.generation.0)
     }

@@ -109,10 +109,6 @@ impl Report {
                 } else {
                     tracing::debug!("{text}");
                 }
-                for state in STATES {
-                    let is_it = if state == *to { 1.0 } else { 0.0 };
-                    metrics::gauge!("holdfast_state", "state" => state_name(state)).set(is_it);
-                }
             }
             Notice::Suspect { .. } => tracing::info!("{text}"),
             Notice::Dead { transport, .. } => {
@@ -164,15 +160,6 @@ impl Report {
         self.events.iter().cloned().collect()
     }
 }
-
-const STATES: [State; 6] = [
-    State::Connected,
-    State::Degraded,
-    State::Switching,
-    State::Holding,
-    State::Reconnecting,
-    State::Refused,
-];
 
 /// The word for logs, metrics and status.
 pub(super) fn state_name(state: State) -> &'static str {

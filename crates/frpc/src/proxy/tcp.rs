@@ -1,6 +1,7 @@
 //! Serves one user of a proxy that carries a byte stream: `tcp` and `stcp`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use frp_core::proto::msg::StartWorkConn;
 use frp_core::relay::{HalfClose, Traffic, relay};
@@ -20,15 +21,26 @@ pub async fn serve(
     half_close: HalfClose,
 ) -> Result<Traffic, LocalError> {
     let config = &proxy.config;
-    let mut local = local::dial(&config.local_ip, config.local_port).await?;
+    let users = &proxy.users;
+    let count = |error| {
+        users.fail();
+        local::count_failure(&error);
+        error
+    };
+    let began = Instant::now();
+    let dialled = local::dial(&config.local_ip, config.local_port).await;
+    let mut local = dialled.map_err(count)?;
+    metrics::histogram!("holdfast_local_dial_seconds").record(began.elapsed().as_secs_f64());
     if let Some(header) = header_for(proxy.header_version(), start) {
         let write = async {
             local.write_all(&header?).await?;
             Ok(())
         };
-        write.await.map_err(LocalError::Header)?;
+        write.await.map_err(LocalError::Header).map_err(count)?;
     }
-    Ok(relay(local, work::wrap(work_stream, &proxy.options), half_close).await)
+    let _open = users.open();
+    let work_stream = work::wrap(work_stream, &proxy.options);
+    Ok(relay(local, work_stream, half_close, &users.carried).await)
 }
 
 /// The header for this user. `None` when none is wanted, or nothing is known of the user.

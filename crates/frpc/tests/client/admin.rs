@@ -26,7 +26,10 @@ impl Api {
         let path = dir.path().join("frpc.toml");
         std::fs::write(&path, text).unwrap();
         let port = echo_service().await;
-        let client = frps.client(|config| config.proxies = vec![tcp("ssh", port)]);
+        let client = frps.client(|config| {
+            config.proxies = vec![tcp("ssh", port)];
+            config.enable_prometheus = true;
+        });
         let mut config = WebServerConfig {
             user: user.to_owned(),
             password: password.into(),
@@ -230,6 +233,37 @@ async fn everything_but_liveness_needs_the_password() {
         start.elapsed() >= Duration::from_millis(200),
         "a guess takes its time"
     );
+}
+
+#[tokio::test]
+async fn the_metrics_show_the_session_its_carrier_and_its_proxies() {
+    let frps = Frps::start().await;
+    let api = Api::start(&frps, "", "", "").await;
+    let page = api.raw("GET /metrics HTTP/1.1").await;
+    let state = "holdfast_session_state{state=\"reconnecting\"} 1";
+    assert!(page.lines().any(|line| line == state), "{page}");
+    let mut session = frps.log_in("id").await;
+    session.agree().await;
+    wait_for_status(&api.client.client, "proxy", |status| {
+        status == "ssh=running"
+    })
+    .await;
+
+    let page = api.raw("GET /metrics HTTP/1.1").await;
+    for line in [
+        "holdfast_session_state{state=\"plain\"} 1",
+        "holdfast_session_state{state=\"reconnecting\"} 0",
+        "holdfast_carrier_in_use{transport=\"tcp\"} 1",
+        "holdfast_fallback_in_use 0",
+        "holdfast_proxy_up{proxy=\"ssh\",type=\"tcp\"} 1",
+        "holdfast_proxy_bytes_total{direction=\"in\",proxy=\"ssh\",type=\"tcp\"} 0",
+    ] {
+        assert!(
+            page.lines().any(|present| present == line),
+            "{line} in {page}"
+        );
+    }
+    assert!(page.contains("process_resident_memory_bytes "), "{page}");
 }
 
 #[tokio::test]

@@ -24,6 +24,35 @@ pub(crate) struct Switch {
     pub(crate) cause: &'static str,
 }
 
+/// A kind of switch: there are as many as pairs of transports, times three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Way {
+    from: TransportKind,
+    to: TransportKind,
+    cause: &'static str,
+}
+
+/// How often it happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SwitchCount {
+    /// Since the session began.
+    pub(crate) n: u64,
+    /// When it happened last.
+    pub(crate) last: DateTime<Utc>,
+}
+
+impl Way {
+    /// For the metrics.
+    pub(crate) fn labels<'a>(&self, client: &'a str) -> [(&'static str, &'a str); 4] {
+        [
+            ("cause", self.cause),
+            ("client", client),
+            ("from", self.from.name()),
+            ("to", self.to.name()),
+        ]
+    }
+}
+
 /// What was seen last.
 #[derive(Debug, Default)]
 struct Seen {
@@ -94,6 +123,9 @@ impl Held {
         };
         let (kind, peer) = (carrier.kind(), carrier.peer_addr());
         let away = seen.holding_since.take().map(|since| since.elapsed());
+        if let Some(away) = away {
+            metrics::histogram!("holdfast_outage_seconds").record(away.as_secs_f64());
+        }
         let Some((before, from, from_peer)) = seen.in_use.replace((id, kind, peer)) else {
             debug!("the client uses {kind} from {peer}");
             return;
@@ -118,12 +150,25 @@ impl Held {
             "the client went from {from} ({from_peer}) to {kind} ({peer}): {cause}, {} connections",
             self.session.n_busy_streams()
         );
+        let at = Utc::now();
+        self.switch_counts
+            .lock()
+            .entry(Way {
+                from,
+                to: kind,
+                cause,
+            })
+            .and_modify(|count| {
+                count.n += 1;
+                count.last = at;
+            })
+            .or_insert(SwitchCount { n: 1, last: at });
         let mut switches = self.switches.lock();
         if switches.len() >= MAX_SWITCHES {
             switches.pop_front();
         }
         switches.push_back(Switch {
-            at: Utc::now(),
+            at,
             from,
             to: kind,
             cause,

@@ -92,6 +92,7 @@ fn hold(
         is_begun: CancellationToken::new(),
         carriers: Carriers::default(),
         switches: Mutex::new(VecDeque::new()),
+        switch_counts: Mutex::default(),
         recheck: Notify::new(),
     });
     if !link.belong_to(&held) {

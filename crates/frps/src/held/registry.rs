@@ -53,4 +53,4 @@ impl HeldSessions {
 /// What the streams of all clients may keep together for repetition and for slow readers. Six
 /// times what 500 Mbit/s have on the way at 200 ms would be 75 MB, and clients that are away keep
 /// theirs. At the bound each stream sends on with its floor of 16 KiB.
-const MAX_BYTES: u64 = 512 * 1024 * 1024;
+pub(crate) const MAX_BYTES: u64 = 512 * 1024 * 1024;

@@ -286,6 +286,36 @@ async fn the_metrics_have_frps_names() {
 }
 
 #[tokio::test]
+async fn names_that_clients_choose_cannot_break_the_metrics() {
+    let (server, addr) = start(|config| config.enable_prometheus = true).await;
+    let mut client = server.client().await;
+    let long = "x".repeat(5000);
+    let forged = "a\",type=\"tcp\"} 1\nfrp_server_client_counts 99";
+    for name in [forged, "back\\slash", "other", &long] {
+        client.tcp_proxy(name).await;
+    }
+    let (_, metrics) = ask(addr, "GET", "/metrics", "").await;
+    let is_sample = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    for line in metrics.lines().filter(is_sample) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(series.len() < 400, "{line}");
+        assert_ne!(line, "frp_server_client_counts 99");
+    }
+    let n_up = metrics
+        .lines()
+        .filter(|line| line.starts_with("holdfast_proxy_up{"));
+    assert_eq!(n_up.count(), 4, "{metrics}");
+    let series: Vec<_> = metrics.lines().filter(is_sample).collect();
+    let different: std::collections::HashSet<_> = series
+        .iter()
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(series, _)| series)
+        .collect();
+    assert_eq!(different.len(), series.len(), "each series is there once");
+}
+
+#[tokio::test]
 async fn wrong_methods_and_paths_are_answered_as_frp_answers_them() {
     let (_server, addr) = start(|_| {}).await;
     assert_eq!(

@@ -63,6 +63,7 @@ pub(in super::super) fn client(
         start: raw.start.clone(),
         log,
         web_server,
+        enable_prometheus: raw.enable_prometheus,
         transport,
         udp_packet_size,
         metadatas: raw.metadatas.clone(),

@@ -246,6 +246,7 @@ impl Task {
                 Queues::default()
             };
             let stats = self.carrier.path_stats();
+            *shared.stats.lock() = stats;
             let rate = before.delivered_rate;
             let user_bytes = self.session.user_bytes();
             if let Some(fates) = meter::fates(&stats) {
@@ -345,6 +346,7 @@ impl Task {
             if !report.min_rtt.is_zero() && last_rtt != Some(report.min_rtt) {
                 self.session.set_rtt(self.id, report.min_rtt);
             }
+            self.count(&report);
             self.reported = Some((now, report));
             self.events.push(WatchEvent::Path(report));
             // What nobody uses has nothing to tell that probes do not.
@@ -361,6 +363,23 @@ impl Task {
 
 // What goes over others, and what comes.
 impl Task {
+    /// For the metrics: round trips, stalls as they begin, and silences when they are over.
+    fn count(&self, report: &PathReport) {
+        let before = self.reported.map(|(_, last)| last).unwrap_or_default();
+        let transport = self.carrier.kind().name();
+        if report.heartbeats != before.heartbeats && !report.srtt.is_zero() {
+            metrics::histogram!("holdfast_heartbeat_rtt_seconds", "transport" => transport)
+                .record(report.srtt.as_secs_f64());
+        }
+        if before.inbound_silence >= SILENCE && report.inbound_silence < before.inbound_silence {
+            metrics::histogram!("holdfast_silence_seconds", "transport" => transport)
+                .record(before.inbound_silence.as_secs_f64());
+        }
+        if report.stall >= STALL && before.stall < STALL {
+            metrics::counter!("holdfast_stalls_total", "transport" => transport).increment(1);
+        }
+    }
+
     /// A report goes over the carrier in use as well, if that has datagrams: the one that it is
     /// about may be dead in the direction in which it would go.
     fn tell_over_the_one_in_use(&self, report: &PathPayload) {
@@ -517,6 +536,12 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// A client that has announced a probe and says nothing for so long has had the time to come back
 /// over another carrier.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A path that is silent for so long is out, whatever it loses by chance.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Bulk that waits for so long without an acknowledgement stalls: users see it.
+const STALL: Duration = Duration::from_millis(500);
 
 /// The precision of the timer.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
