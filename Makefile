@@ -22,7 +22,7 @@ help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: compiler ## install what building and checking needs (C compiler, rustfmt, clippy, cargo-deny)
+setup: compiler prometheus ## install what building and checking needs (C compiler, rustfmt, clippy, cargo-deny, Prometheus)
 	@for part in rustfmt clippy; do \
 	    tool=$$part; [ $$part = clippy ] && tool=cargo-clippy; \
 	    command -v $$tool >/dev/null || rustup component add $$part \
@@ -35,6 +35,27 @@ setup: compiler ## install what building and checking needs (C compiler, rustfmt
 	    $(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION) \
 	        || echo "setup: cargo-deny could not be installed; \`make check\` will go on without it."; \
 	fi
+
+# Debian's package starts a service. What is wanted here are its programs: a policy that refuses to
+# start anything holds while the package is installed.
+.PHONY: prometheus
+prometheus:
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then \
+	    exit 0; \
+	fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	    echo "setup: without prometheus and promtool, \`make observe\` skips what needs them."; \
+	    exit 0; \
+	fi; \
+	echo "setup: installing Prometheus, without starting it."; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+	    trap "rm -f $$policy" EXIT; \
+	    printf '#!/bin/sh\nexit 101\n' > $$policy; chmod +x $$policy; \
+	fi; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -q --no-install-recommends prometheus \
+	    || echo "setup: Prometheus could not be installed; \`make observe\` will skip what needs it."
 
 # aws-lc-sys compiles C and needs nothing else on Linux: no cmake, no Go, no bindgen.
 .PHONY: compiler
@@ -106,6 +127,16 @@ advisories: ## ask the RustSec database about the dependencies (needs the networ
 bench: compiler ## measure on loopback and bad links, write docs/benchmarks.md (QUICK=1: 3 minutes; PART=other: other links; PART=faults, switching, idle: docs/switching.md; ONLY=name, FRP_PEER_DIR=dir)
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
 	@$(TARGET_DIR)/release/bench
+
+.PHONY: observe
+observe: compiler ## test metrics, dashboards and alerts with a real Prometheus, on a bad link (root; make setup installs it)
+	$(CARGO) build --locked -p frps -p frpc --bin frps --bin frpc
+	$(CARGO) test --locked -p netem-tests --test metrics --test observe -- --nocapture $(TESTS)
+
+.PHONY: pictures
+pictures: compiler ## draw the panels of the dashboards from a run on a bad link with faults, into docs/ (root, Prometheus; 3 minutes)
+	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin pictures
+	@$(TARGET_DIR)/release/pictures
 
 .PHONY: soak
 soak: compiler ## users and faults by the minute, each byte checked (MINUTES=60, SEED=n; REPORT=1: into docs/soak.md; root)
