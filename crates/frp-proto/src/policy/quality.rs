@@ -80,6 +80,11 @@ const HOPELESS_LOSS: f64 = 0.5;
 /// From this share of what slow start allows, a burst over TCP was held back by it and not by the
 /// path: half, because the other carrier takes its part of the path meanwhile.
 const SLOW_START_SHARE: f64 = 0.5;
+/// A UDP carrier that is measured beside bulk, and gets so much of what that leaves of the link,
+/// would have the link to itself ...
+const LEFT_SHARE: f64 = 0.8;
+/// ... if that is no less than so much of what it could carry: of little nothing can be told.
+const LEFT_MIN: f64 = 0.2;
 /// Of two carriers of unequal preference, at start.
 const START_SLACK: f64 = 1.25;
 
@@ -442,17 +447,20 @@ impl Policy {
         let known = self.capacity.get();
         let measured = entry.measured_rate.filter(|_| !is_bulk);
         let slow_start = score::slow_start_rate(self.config.measure_bytes, report.min_rtt);
-        // Where slow start was the limit, the link is: what it has shown, and a round more.
-        let shown = measured.map(|rate| match family {
-            Family::Tcp if rate >= slow_start * SLOW_START_SHARE => {
-                (rate * 2.0).max(self.capacity.arrived())
-            }
-            _ => rate,
-        });
         let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
         let capacity = known.max(by_burst);
         let by_model =
             score::bulk_rate(family, entry.control(), capacity, packet_loss, report.srtt);
+        let left = by_model - self.bulk_beside(carrier).unwrap_or(by_model);
+        let shown = measured.map(|rate| match family {
+            // Where slow start was the limit, the link is: what it has shown, and a round more.
+            Family::Tcp if rate >= slow_start * SLOW_START_SHARE => {
+                (rate * 2.0).max(self.capacity.arrived())
+            }
+            // It had what the transfer beside it left of the link, so the link was its limit.
+            Family::Udp if left >= by_model * LEFT_MIN && rate >= left * LEFT_SHARE => by_model,
+            _ => rate,
+        });
         let bulk_rate = match is_bulk {
             true => by_model.min(sums.delivered / f64::from(n_reports)),
             false => shown.map_or(by_model, |rate| by_model.min(rate)),
@@ -465,6 +473,13 @@ impl Policy {
             bulk_rate,
             interactive: score::interactive(family, spread_rtt, report.srtt, one_way, sums.stall),
         })
+    }
+
+    /// What bulk gets over the carrier in use while another one is measured, in bytes a second.
+    fn bulk_beside(&self, carrier: CarrierId) -> Option<f64> {
+        let in_use = self.in_use.filter(|in_use| *in_use != carrier)?;
+        let entry = self.carriers.get(&in_use)?;
+        entry.has_bulk().then(|| rate(entry.delivered()))
     }
 
     fn new_window(&self, now: Instant, from: CarrierId, to: CarrierId) -> Option<Window> {
