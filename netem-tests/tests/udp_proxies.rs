@@ -27,7 +27,6 @@ fn a_lost_datagram_holds_up_none_and_none_comes_twice() {
     let seen = rig.user.asks(QUESTIONS, &rig);
 
     let lost = QUESTIONS - seen.numbers.len();
-    println!("{lost} of {QUESTIONS} lost, {} overtaken", seen.n_overtaken);
     assert_eq!(seen.n_repeated, 0);
     // Both ways lose a tenth. A stream would have repeated them all.
     assert!((QUESTIONS / 20..QUESTIONS / 2).contains(&lost), "{lost}");

@@ -65,6 +65,8 @@ struct State {
     generation: Generation,
     is_planned: bool,
     streams: HashMap<u64, Arc<Shared>>,
+    /// Whether any carrier has ever joined.
+    has_joined: bool,
     over: Option<EndReason>,
     /// Waits for the end of the grace time.
     grace: Option<AbortOnDropHandle<()>>,
@@ -122,6 +124,7 @@ impl HeldSession {
             generation: Generation::default(),
             is_planned: false,
             streams: HashMap::new(),
+            has_joined: false,
             over: None,
             grace: None,
         };
@@ -232,6 +235,7 @@ impl HeldSession {
     ) -> Result<(), SessionError> {
         self.change(|state| {
             state.session.handle_join(id, generation)?;
+            state.has_joined = true;
             self.watched(state, id, carrier);
             Ok(())
         })
@@ -393,9 +397,8 @@ impl HeldSession {
             if let Some((kind, totals)) = &counted {
                 state.gone.entry(*kind).or_default().add(totals);
             }
-            let has_joined = state.session.has_carrier(id);
             state.session.handle_carrier_lost(id, now());
-            if !has_joined && state.session.n_carriers() == 0 {
+            if !state.has_joined {
                 // The login's carrier. Without it the peer cannot know of the session.
                 state.session.end(EndReason::GraceExpired);
             }

@@ -333,11 +333,6 @@ impl Session {
         self.in_use
     }
 
-    /// Whether the carrier has joined, and is not gone.
-    pub fn has_carrier(&self, carrier: CarrierId) -> bool {
-        self.carriers.contains_key(&carrier)
-    }
-
     /// How many carriers have joined, and are not gone.
     pub fn n_carriers(&self) -> usize {
         self.carriers.len()
