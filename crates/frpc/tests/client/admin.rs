@@ -254,7 +254,8 @@ async fn the_metrics_show_the_session_its_carrier_and_its_proxies() {
         "holdfast_session_state{state=\"plain\"} 1",
         "holdfast_session_state{state=\"reconnecting\"} 0",
         "holdfast_carrier_in_use{transport=\"memory\"} 1",
-        "holdfast_fallback_in_use 0",
+        // The first choice is TCP.
+        "holdfast_fallback_in_use 1",
         "holdfast_proxy_up{proxy=\"ssh\",type=\"tcp\"} 1",
         "holdfast_proxy_bytes_total{direction=\"in\",proxy=\"ssh\",type=\"tcp\"} 0",
     ] {
