@@ -200,6 +200,10 @@ fn with_room(mux: Option<&MuxConfig>, fast: Option<&Fast>) -> Option<MuxConfig> 
     Some(mux)
 }
 
+/// Segments with copies before it is known who the peer is: TLS, the login, the first proxies. They
+/// cost 80 KB at most.
+const N_EARLY: u32 = 64;
+
 /// frp's `transport.dialServerTimeout`, and as long for a client to log in.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -139,6 +139,12 @@ impl Policy {
         self.settle(now);
     }
 
+    /// The server has answered the attempt; a login or a join is under way. Such an attempt does not
+    /// make room for a fresh one.
+    pub fn handle_answered(&mut self, carrier: CarrierId) {
+        self.answered(carrier);
+    }
+
     /// The attempt has failed.
     pub fn handle_dial_failed(&mut self, now: Instant, carrier: CarrierId, failure: DialFailure) {
         self.dial_failed(now, carrier, failure);

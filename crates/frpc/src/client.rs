@@ -7,7 +7,7 @@
 //! Where there is one transport and the server is plain frp, the client logs in as frp does. Where
 //! there is a choice, or the server holds connections, [`crate::links`] finds the way.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -61,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) hostname: String,
     /// Chosen at random when the process starts: tells a restart from a reconnect.
     pub(crate) instance: [u8; 16],
+    /// The time of the latest login, in seconds since 1970.
+    pub(crate) last_login: AtomicI64,
 }
 
 impl Context {
@@ -70,6 +72,21 @@ impl Context {
             WireProtocol::V1 => WireVersion::V1,
             WireProtocol::V2 => WireVersion::V2,
         }
+    }
+
+    /// A proof of the token for a login, and the time it is made for, which is in whole seconds and
+    /// no other login's of this process: a server that has let an earlier one in, unheard, would
+    /// take the next one of the same second for a recording of it.
+    pub(crate) async fn sign_login(&self) -> (String, i64) {
+        let mut now = unix_now();
+        while self.last_login.swap(now, Ordering::Relaxed) == now {
+            tokio::time::sleep(until_next_second()).await;
+            now = unix_now();
+        }
+        (
+            auth::privilege_key(self.token.expose().as_bytes(), now),
+            now,
+        )
     }
 
     /// A proof of the token, and the time it is made for.
@@ -89,6 +106,14 @@ pub(crate) fn unix_now() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// How long it is until [`unix_now`] says something else.
+fn until_next_second() -> Duration {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into())
 }
 
 /// Why a client has ended by itself.
@@ -121,6 +146,7 @@ impl Client {
             token,
             hostname: hostname(),
             instance,
+            last_login: AtomicI64::new(0),
         });
         Arc::new(Self {
             context,

@@ -155,7 +155,8 @@ async fn try_login(
     stream.set_class(Class::Control);
     let stream = MessageStream::open(stream, context.wire());
     let offer = Offer::new(context, over)?;
-    let login = login_message(context, over, &offer).into();
+    let stamp = context.sign_login().await;
+    let login = login_message(context, over, &offer, stamp).into();
     tokio::time::timeout(
         ANSWER_TIMEOUT,
         exchange(context, stream, &login, over, &offer),
@@ -357,9 +358,13 @@ fn process_budget() -> &'static Budget {
     PROCESS.get_or_init(|| Budget::new(2 * MAX_HELD_BYTES))
 }
 
-fn login_message(context: &Context, over: &Over, offer: &Offer) -> Login {
+fn login_message(
+    context: &Context,
+    over: &Over,
+    offer: &Offer,
+    (privilege_key, timestamp): (String, i64),
+) -> Login {
     let config = &context.config;
-    let (privilege_key, timestamp) = context.sign_now();
     let resume = over.previous.as_ref().zip(offer.exporter);
     let resume = resume.map(|((session_id, key), exporter)| Resume {
         session_id: *session_id,

@@ -29,6 +29,10 @@ pub struct Config {
     /// acknowledgements, while there are few. With any, such a datagram also has a map of all that
     /// has arrived beyond a gap. Not towards kcp-go: it would count them twice.
     pub n_ack_repeats: usize,
+    /// The first so many segments go out twice while few are under way, and three times once one was
+    /// lost, unless a [`CopyPolicy`](crate::copies::CopyPolicy) decides: handshakes wait for each of
+    /// them, and how long the round trip is, is not known yet.
+    pub n_early: u32,
     /// Forward error correction on what is sent; `None` sends bare segments. What is received is
     /// understood with and without.
     pub fec: Option<Shards>,
@@ -73,6 +77,7 @@ impl Config {
             // leaves its peer without window for most of the time.
             ack_after: 32,
             n_ack_repeats: 0,
+            n_early: 0,
             fec: Some(Shards::FRP),
             first: FirstNumbers::default(),
         }

@@ -275,6 +275,24 @@ fn a_reader_who_makes_room_tells_the_peer() {
 }
 
 #[test]
+fn the_first_segments_go_out_twice_and_three_times_once_they_were_lost() {
+    let mut run = Run::new(Config {
+        n_early: 2,
+        ..bare()
+    });
+    run.send(10);
+    assert_eq!(run.sent(), ["push 0"]);
+    run.at_ms(12);
+    assert_eq!(run.sent(), ["push 0"], "its copy");
+    let mut sent = Vec::new();
+    for ms in 13..=260 {
+        run.at_ms(ms);
+        sent.extend(run.sent());
+    }
+    assert_eq!(sent, ["push 0"; 3], "after its time-out, with two copies");
+}
+
+#[test]
 fn datagrams_are_understood_with_and_without_error_correction() {
     let mut encoder = Encoder::new(Shards::FRP, 0).unwrap();
     for config in [bare(), Config::frp(CONV)] {

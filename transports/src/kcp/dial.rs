@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::endpoint::Endpoint;
 use super::member::Policy;
 use super::socket::UdpSocket;
-use super::{KcpDialConfig, with_room};
+use super::{KcpDialConfig, N_EARLY, with_room};
 use crate::info::CarrierInfo;
 use crate::mux::Role;
 use crate::tcp::{Reached, STAGGER, in_turns, resolve, start_carrier, within};
@@ -75,6 +75,7 @@ async fn attempt(
     let mut session = Config {
         send_window: Config::FRP_DIAL_SEND_WINDOW,
         receive_window: Config::FRP_DIAL_RECEIVE_WINDOW,
+        n_early: N_EARLY,
         ..Config::frp(rand::random())
     };
     let policy = Policy {

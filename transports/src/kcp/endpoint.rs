@@ -19,6 +19,7 @@ use kcp_proto::Config;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use super::N_EARLY;
 use super::farewell::Farewells;
 use super::io::{Break, Calls, KcpIo, Shared};
 use super::member::{Fate, Member, Policy};
@@ -389,6 +390,7 @@ impl Room<'_> {
                 Lookup::New { conv, has_fec } => {
                     let mut config = Config::frp(conv);
                     config.fec = config.fec.filter(|_| has_fec);
+                    config.n_early = N_EARLY;
                     self.let_in(doorkeeper, config, from, now)
                 }
                 Lookup::Lost(header) => {

@@ -14,6 +14,8 @@ pub(crate) struct Carrier {
     pub(crate) purpose: Purpose,
     /// When the attempt began.
     pub(crate) dialed_at: Instant,
+    /// Whether the server has answered the attempt, so that a login or a join is under way.
+    pub(crate) is_answered: bool,
     /// When it had logged in. `None` while it is an attempt.
     pub(crate) live_since: Option<Instant>,
     /// When it came into use.
@@ -58,6 +60,7 @@ impl Carrier {
             place,
             purpose,
             dialed_at: now,
+            is_answered: false,
             live_since: None,
             used_since: None,
             report: PathReport::default(),

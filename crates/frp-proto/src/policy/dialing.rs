@@ -178,12 +178,16 @@ impl Policy {
         let same: Vec<_> = self
             .attempts()
             .filter(|(_, entry)| entry.place == place)
-            .map(|(id, _)| id)
+            .map(|(id, entry)| (id, entry.is_answered && purpose != Purpose::Manual))
             .collect();
         if same.len() >= self.config.attempts_max.max(1) {
-            // The oldest: its timers have backed off the most.
-            self.carriers.remove(&same[0]);
-            self.decide(Decision::Abandon { carrier: same[0] });
+            // The oldest: its timers have backed off the most. Not one that is nearly there: the
+            // server may have let it in already.
+            let Some((oldest, _)) = same.iter().find(|(_, is_kept)| !is_kept) else {
+                return;
+            };
+            self.carriers.remove(oldest);
+            self.decide(Decision::Abandon { carrier: *oldest });
         }
         let carrier = CarrierId(self.next_carrier);
         self.next_carrier += 1;
@@ -201,6 +205,13 @@ impl Policy {
             if self.places[place].candidate.transport == transport {
                 self.dial(now, place, Purpose::Manual);
             }
+        }
+    }
+
+    /// The server has answered an attempt.
+    pub(crate) fn answered(&mut self, carrier: CarrierId) {
+        if let Some(entry) = self.carriers.get_mut(&carrier) {
+            entry.is_answered = true;
         }
     }
 
@@ -433,6 +444,45 @@ impl Policy {
         match (self.carriers.get(&carrier), self.carriers.get(&to)) {
             (Some(one), Some(other)) => self.rank(one.place) < self.rank(other.place),
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Candidate, Config, Health};
+
+    #[test]
+    fn an_attempt_that_the_server_has_answered_makes_no_room_for_a_fresh_one() {
+        for answered in [None, Some(0)] {
+            let mut now = crate::path::test_start();
+            let candidates = [Candidate {
+                transport: Transport::Kcp,
+                is_ipv6: false,
+                is_fallback: false,
+            }];
+            let config = Config::default();
+            let n_attempts = config.attempts_max;
+            let mut policy = Policy::new(config, &candidates, &Health::default(), 7, now);
+            let mut dialed = Vec::new();
+            let mut abandoned = Vec::new();
+            while dialed.len() <= n_attempts {
+                while let Some(decision) = policy.poll_decision() {
+                    match decision {
+                        Decision::Dial { carrier, .. } => dialed.push(carrier),
+                        Decision::Abandon { carrier } => abandoned.push(carrier),
+                        _ => {}
+                    }
+                }
+                if let (Some(index), 1) = (answered, dialed.len()) {
+                    policy.handle_answered(dialed[index]);
+                }
+                now = policy.poll_timeout(now).expect("there is more to try");
+                policy.handle_timeout(now);
+            }
+            let oldest_unanswered = if answered.is_some() { 1 } else { 0 };
+            assert_eq!(abandoned, [dialed[oldest_unanswered]]);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Copies that wait for their time, and the loss that they are decided by.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::{Micros, whole_micros};
 use crate::copies::{Copies, MAX_COPIES};
@@ -20,6 +21,17 @@ const WEIGHT: f64 = 1.0 / 64.0;
 
 /// The same for one of a bulk transfer, of which there are many.
 const BULK_WEIGHT: f64 = 1.0 / 256.0;
+
+/// Copies of one of the first segments, see [`Config::n_early`](crate::Config::n_early).
+pub(super) fn early(n_losses: u32) -> Copies {
+    Copies {
+        n_extra: if n_losses == 0 { 1 } else { 2 },
+        spacing: EARLY_SPACING,
+    }
+}
+
+/// Beyond most bursts of loss, and short of any time-out.
+const EARLY_SPACING: Duration = Duration::from_millis(12);
 
 /// Copies to be sent.
 #[derive(Debug, Default)]
@@ -180,8 +192,6 @@ const LATENESS_MEMORY: Micros = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

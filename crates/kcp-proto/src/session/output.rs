@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::acks::Ack;
+use super::copies;
 use super::datagrams::TAKES_DATAGRAMS;
 use super::send_window::Sending;
 use super::{End, Micros, Session, arrived, whole_micros};
@@ -374,6 +375,13 @@ impl Session {
         let are_few = !self.window.has_lost() && self.window.n_in_flight() <= MAX_AWAITED_SEGMENTS;
         let is_alone = self.queue.is_empty() && (are_few || n_losses > 0);
         let at = self.micros(now);
+        let n_before = sn.wrapping_sub(self.config.first.send_sn);
+        let is_early = self.copies.is_none() && n_before < self.config.n_early;
+        if is_early && (self.window.n_in_flight() <= MAX_AWAITED_SEGMENTS || n_losses > 0) {
+            self.loss.handle_sent(sn, ts, at);
+            self.pending.plan(sn, copies::early(n_losses), at);
+            return;
+        }
         let (Some(policy), Some(srtt), true) = (
             &mut self.copies,
             self.rtt.smoothed(),

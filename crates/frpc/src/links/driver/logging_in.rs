@@ -34,6 +34,9 @@ impl Driver {
             }
             (None, None) => (Stage::Waiting(carrier), None),
         };
+        if matches!(stage, Stage::Joining(_)) {
+            self.policy.handle_answered(id);
+        }
         if let Some(attempt) = self.attempts.get_mut(&id) {
             attempt.advance(stage, task);
         }
@@ -59,8 +62,11 @@ impl Driver {
         match self.login {
             Some((_, until)) if now < until => return,
             Some((pending, _)) => {
-                let error = self.timeout_error(pending);
-                self.fail(pending, DialFailure::Timeout, error);
+                self.abandon(pending);
+                let failure = DialFailure::Timeout;
+                self.policy.handle_dial_failed(now, pending, failure);
+                // That has begun the next.
+                return;
             }
             None => {}
         }
@@ -84,6 +90,7 @@ impl Driver {
             previous: self.memory.previous(),
             is_known_holdfast: self.memory.is_holdfast(),
         };
+        self.policy.handle_answered(id);
         self.login = Some((id, now + attempt::login_patience(&carrier)));
         let task = self.tasks.log_in(Duration::ZERO, over, transport, endpoint);
         attempt.advance(Stage::LoggingIn(carrier), Some(task));
