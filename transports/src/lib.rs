@@ -337,6 +337,16 @@ pub struct PathStats {
     pub n_refused: u64,
     /// What sends here is TCP with BBR, which does not take every loss for congestion.
     pub is_bbr: bool,
+    /// What sends here is TCP that goes over to BBR as soon as it loses what no full queue dropped.
+    pub adapts_to_loss: bool,
+}
+
+impl PathStats {
+    /// Whether TCP here takes what a lossy link gives: it does already, or will within a second of
+    /// sending. Were a connection that rests judged by what it is now, nobody would try it.
+    pub fn bears_loss(&self) -> bool {
+        self.is_bbr || self.adapts_to_loss
+    }
 }
 
 /// Why no carrier came of a dial.

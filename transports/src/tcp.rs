@@ -7,6 +7,7 @@
 //! [`Listener::accept`]: as a carrier of TCP, or of [WebSocket](crate::websocket).
 
 pub mod accept;
+mod adapt;
 pub mod bind;
 mod dial;
 mod info;

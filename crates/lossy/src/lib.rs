@@ -8,7 +8,8 @@
 //! when it goes away at a lower rate.
 //!
 //! [`redundancy`] decides how often a small piece of interactive data is sent at once, so that it
-//! need not wait for its retransmission.
+//! need not wait for its retransmission. [`RandomLoss`] tells for senders that are not ours, the
+//! system's, whether they had better not take every loss for a full queue.
 //!
 //! Time is passed in, and a run with the same input is the same run.
 
@@ -17,6 +18,7 @@ mod cubic;
 mod delay;
 mod loss;
 mod low;
+mod random_loss;
 mod rates;
 pub mod redundancy;
 mod rival;
@@ -25,4 +27,5 @@ mod startup;
 mod told;
 
 pub use controller::Controller;
+pub use random_loss::{Look, RandomLoss};
 pub use told::{Acked, Config, LossCause, Lost, Snapshot, State};

@@ -190,6 +190,7 @@ impl Carrier for QuicCarrier {
             n_heard: n_heard(&stats),
             n_refused: (self.endpoint.as_ref()).map_or(0, |own| own.refusals.n()),
             is_bbr: false,
+            adapts_to_loss: false,
         }
     }
 

@@ -227,6 +227,7 @@ impl Carrier for S2nCarrier {
         let observed = &self.shared.observed;
         PathStats {
             is_bbr: false,
+            adapts_to_loss: false,
             rtt: observed.rtt(),
             bytes_sent: self.shared.bytes_sent(),
             bytes_received: self.shared.bytes_received(),

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
-use std::time::Duration;
-
+use lossy::Look;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
@@ -17,8 +18,13 @@ use crate::info::Path;
 pub(super) struct TcpPath {
     /// Taken away before the socket is closed: its number is another one's then.
     socket: Mutex<Option<RawFd>>,
-    is_bbr: bool,
+    control: AtomicU8,
 }
+
+/// What [`TcpPath::control`] holds.
+const OTHER: u8 = 0;
+const ADAPTS: u8 = 1;
+const BY_BBR: u8 = 2;
 
 /// How long the system sends the same data again to a peer that two probers watch. Its own bound is
 /// about 15 minutes, in which a dead connection keeps its buffers. Whoever watches decides sooner;
@@ -27,11 +33,23 @@ const WATCHED_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl TcpPath {
     /// Whoever owns the socket says [`TcpPath::forget`] before it is closed.
-    pub(super) fn new(socket: &TcpStream) -> Arc<Self> {
+    /// `adapts` says that it goes over to BBR where the path asks for that.
+    pub(super) fn new(socket: &TcpStream, adapts: bool) -> Arc<Self> {
+        let control = match adapts {
+            true => ADAPTS,
+            false if options::is_bbr(socket) => BY_BBR,
+            false => OTHER,
+        };
         Arc::new(Self {
             socket: Mutex::new(Some(socket.as_raw_fd())),
-            is_bbr: options::is_bbr(socket),
+            control: AtomicU8::new(control),
         })
+    }
+
+    /// Says what has come of going over to BBR, and that nothing more will.
+    pub(super) fn handle_adapted(&self, is_bbr: bool) {
+        let control = if is_bbr { BY_BBR } else { OTHER };
+        self.control.store(control, Ordering::Relaxed);
     }
 
     /// The socket is about to be closed.
@@ -46,7 +64,9 @@ impl Path for TcpPath {
         if let Some(info) = socket.and_then(TcpInfo::read) {
             info.fill(stats);
         }
-        stats.is_bbr = self.is_bbr;
+        let control = self.control.load(Ordering::Relaxed);
+        stats.is_bbr = control == BY_BBR;
+        stats.adapts_to_loss = control == ADAPTS;
     }
 
     fn handle_watched(&self) {
@@ -87,7 +107,7 @@ fn set_user_timeout(socket: RawFd, timeout: Duration) -> std::io::Result<()> {
 }
 
 /// Linux's `struct tcp_info`, as bytes: newer systems have more of it, older ones less.
-struct TcpInfo {
+pub(super) struct TcpInfo {
     bytes: [u8; TcpInfo::LEN],
     len: usize,
 }
@@ -118,6 +138,24 @@ impl TcpInfo {
         };
         let len = usize::try_from(len).unwrap_or(0).min(Self::LEN);
         (result == 0).then_some(Self { bytes, len })
+    }
+
+    /// What is known of this connection.
+    pub(super) fn of(socket: &TcpStream) -> Option<Self> {
+        Self::read(socket.as_raw_fd())
+    }
+
+    /// What tells losses of the link from those of a queue. `None` before the first round trip.
+    pub(super) fn look(&self, at: Instant) -> Option<Look> {
+        let micros = |at| self.u32_at(at).map(|n| Duration::from_micros(n.into()));
+        Some(Look {
+            at,
+            sent: self.u32_at(DATA_SEGMENTS_SENT)?.into(),
+            sent_again: self.u32_at(RETRANSMITTED)?.into(),
+            srtt: micros(RTT).filter(|rtt| !rtt.is_zero())?,
+            // All ones while there was none.
+            min_rtt: micros(MIN_RTT).filter(|rtt| *rtt < Duration::from_secs(3600))?,
+        })
     }
 
     fn fill(&self, stats: &mut PathStats) {
@@ -152,14 +190,32 @@ const RTT: usize = 68;
 const WINDOW: usize = 80;
 const RETRANSMITTED: usize = 100;
 const BYTES_ACKED: usize = 120;
+const MIN_RTT: usize = 148;
 const DATA_SEGMENTS_SENT: usize = 156;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+
+    /// What the system would tell; times in microseconds.
+    pub(in crate::tcp) fn info(sent: u32, sent_again: u32, srtt: u32, min_rtt: u32) -> TcpInfo {
+        let mut bytes = [0; TcpInfo::LEN];
+        for (at, value) in [
+            (DATA_SEGMENTS_SENT, sent),
+            (RETRANSMITTED, sent_again),
+            (RTT, srtt),
+            (MIN_RTT, min_rtt),
+        ] {
+            bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        TcpInfo {
+            bytes,
+            len: TcpInfo::LEN,
+        }
+    }
 
     #[tokio::test]
     async fn a_watched_connection_is_given_up_by_the_system_too() {
@@ -167,7 +223,7 @@ mod tests {
         let ours = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let path = TcpPath::new(&ours);
+        let path = TcpPath::new(&ours, false);
         let timeout = || socket2::SockRef::from(&ours).tcp_user_timeout().unwrap();
         assert_eq!(timeout().unwrap_or_default(), Duration::ZERO);
         path.handle_watched();
@@ -186,7 +242,7 @@ mod tests {
         socket.set_tcp_congestion(b"reno").unwrap();
         let is_bbr = |ours| {
             let mut stats = PathStats::default();
-            TcpPath::new(ours).fill(&mut stats);
+            TcpPath::new(ours, false).fill(&mut stats);
             stats.is_bbr
         };
         assert!(!is_bbr(&ours));
@@ -197,12 +253,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn going_over_to_bbr_is_told_and_that_it_can() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let path = TcpPath::new(&ours, true);
+        let told = || {
+            let mut stats = PathStats::default();
+            path.fill(&mut stats);
+            (stats.adapts_to_loss, stats.is_bbr)
+        };
+        assert_eq!(told(), (true, false));
+        path.handle_adapted(true);
+        assert_eq!(told(), (false, true));
+        path.handle_adapted(false);
+        assert_eq!(told(), (false, false));
+    }
+
+    #[tokio::test]
+    async fn the_shortest_round_trip_is_known_once_there_was_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap());
+        let ours = ours.await.unwrap();
+        let look = TcpInfo::of(&ours).unwrap().look(Instant::now()).unwrap();
+        assert!(look.min_rtt <= look.srtt, "{look:?}");
+        assert_eq!((look.sent, look.sent_again), (0, 0));
+        assert!(info(1, 0, 0, u32::MAX).look(Instant::now()).is_none());
+    }
+
+    #[tokio::test]
     async fn what_the_peer_has_acknowledged_is_known_as_long_as_the_socket_is_open() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (ours, theirs) = tokio::join!(TcpStream::connect(addr), listener.accept());
         let (mut ours, (mut theirs, _)) = (ours.unwrap(), theirs.unwrap());
-        let path = TcpPath::new(&ours);
+        let path = TcpPath::new(&ours, false);
         ours.write_all(&[1; 10_000]).await.unwrap();
         theirs.read_exact(&mut [0; 10_000]).await.unwrap();
         theirs.write_all(b"all of it").await.unwrap();

@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::adapt::{Adapted, Adapting};
 use super::info::TcpPath;
+use super::options::TcpCongestion;
 use crate::info::{Io, Path};
 use crate::socket::abort_on_close;
 
@@ -19,15 +21,30 @@ use crate::socket::abort_on_close;
 pub(super) struct TcpIo {
     socket: TcpStream,
     path: Arc<TcpPath>,
+    adapting: Option<Box<Adapting>>,
     is_aborted: Arc<AtomicBool>,
 }
 
 impl TcpIo {
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(super) fn new(socket: TcpStream, congestion: &TcpCongestion) -> Self {
+        let adapting = Adapting::begin(&socket, congestion);
         Self {
-            path: TcpPath::new(&socket),
+            path: TcpPath::new(&socket, adapting.is_some()),
+            adapting,
             socket,
             is_aborted: Arc::default(),
+        }
+    }
+
+    /// The moment at which the congestion control may change: while the connection is used.
+    fn adapt(&mut self) {
+        let Some(adapting) = &mut self.adapting else {
+            return;
+        };
+        let outcome = adapting.handle_use(&self.socket);
+        if outcome != Adapted::NotYet {
+            self.path.handle_adapted(outcome == Adapted::Bbr);
+            self.adapting = None;
         }
     }
 
@@ -58,7 +75,9 @@ impl AsyncRead for TcpIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+        let this = self.get_mut();
+        this.adapt();
+        Pin::new(&mut this.socket).poll_read(cx, buf)
     }
 }
 
@@ -68,7 +87,9 @@ impl AsyncWrite for TcpIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        this.adapt();
+        Pin::new(&mut this.socket).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -76,7 +97,9 @@ impl AsyncWrite for TcpIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        this.adapt();
+        Pin::new(&mut this.socket).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -32,10 +32,11 @@ impl Default for Sending {
 /// The system's congestion control for a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TcpCongestion {
-    /// BBR where the system offers it, else what it has by default. A loss that no full queue has
-    /// caused makes Cubic slow (RFC 9438 section 5.2) and BBR not, up to some 15 %.
+    /// What the system has by default, and BBR, where the system offers it, once a connection loses
+    /// packets that no full queue has dropped: that makes Cubic slow (RFC 9438 section 5.2) and BBR
+    /// not, up to some 15 %.
     #[default]
-    Best,
+    Auto,
     /// What the system has by default.
     System,
     /// The one of this name.
@@ -71,14 +72,7 @@ pub(super) fn apply(socket: &TcpStream, idle: Option<Duration>, sending: &Sendin
 fn set_congestion(socket: &SockRef<'_>, congestion: &TcpCongestion) {
     static ONCE: Once = Once::new();
     match congestion {
-        TcpCongestion::System => {}
-        TcpCongestion::Best => {
-            if let Err(error) = socket.set_tcp_congestion(BBR.as_bytes()) {
-                ONCE.call_once(|| {
-                    tracing::debug!(%error, "no {BBR} for TCP here: the system's default stays");
-                });
-            }
-        }
+        TcpCongestion::Auto | TcpCongestion::System => {}
         TcpCongestion::Named(name) => {
             if let Err(error) = socket.set_tcp_congestion(name.as_bytes()) {
                 ONCE.call_once(|| {
@@ -144,7 +138,7 @@ pub fn keep_alive(socket: &TcpStream, idle: Option<Duration>) {
 }
 
 /// Linux's name of BBR.
-const BBR: &str = "bbr";
+pub(super) const BBR: &str = "bbr";
 
 /// What may wait in the system for its first sending: 10 ms at 100 Mbit/s, behind which a control
 /// message or a keystroke waits that comes after bulk. More is not needed to keep the path full,

@@ -344,7 +344,7 @@ impl Meter {
                 queues: Queues::default(),
                 in_flight: stats.in_flight.unwrap_or(0),
                 user_bytes: self.user_bytes,
-                control: match stats.is_bbr {
+                control: match stats.bears_loss() {
                     true => TcpControl::Bbr,
                     false => TcpControl::LossBased,
                 },

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use frp_core::proto::path::PathReport;
 use frp_core::proto::policy::{Measured, Notice, State, Transport};
+use frp_core::transports::PathStats;
 use serde::{Deserialize, Serialize};
 
 /// Where everything stands: `/api/links`.
@@ -56,6 +57,10 @@ pub struct CarrierStatus {
     pub packet_loss_pct: Option<f64>,
     /// Bytes a second that the server has acknowledged of late.
     pub rate: u64,
+    /// What decides here how fast TCP sends: `bbr`, `auto` (the system's default until packets are
+    /// lost that no full queue dropped), or `system`. Not there on other transports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_control: Option<String>,
 }
 
 /// Something that was decided, or happened.
@@ -190,6 +195,16 @@ pub(super) fn carrier_status(
         heartbeat_loss_pct: percent(report.heartbeats.share()),
         packet_loss_pct: report.packets.map(|packets| percent(packets.share())),
         rate: report.delivered_rate,
+        tcp_control: None,
+    }
+}
+
+/// What [`CarrierStatus::tcp_control`] says of a carrier over TCP.
+pub(super) fn tcp_control(stats: &PathStats) -> &'static str {
+    match (stats.is_bbr, stats.adapts_to_loss) {
+        (true, _) => "bbr",
+        (false, true) => "auto",
+        (false, false) => "system",
     }
 }
 

@@ -29,6 +29,9 @@ fn without_the_keys_the_programs_choose() {
     assert_eq!(client.tcp, TcpConfig::default());
     assert_eq!(server.tcp, TcpConfig::default());
     assert_eq!((client.max_rate, server.max_rate), (None, None));
+    let spelled = super::client("transport.tcp.congestion = \"auto\"");
+    assert_eq!(spelled.unwrap().config.transport.tcp, client.tcp);
+    assert_eq!(client.tcp.congestion, TcpCongestion::Auto);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Context<'_> {
 
     pub(super) fn tcp(&mut self, raw: &RawTcp) -> TcpConfig {
         let congestion = match raw.congestion.as_str() {
-            "" => TcpCongestion::Best,
+            "" | "auto" => TcpCongestion::Auto,
             "system" => TcpCongestion::System,
             name if is_congestion_name(name) => TcpCongestion::Named(name.to_owned()),
             _ => {
@@ -80,7 +80,7 @@ impl Context<'_> {
                      {MAX_CONGESTION_NAME_LEN} letters, digits, '-' and '_', such as \"cubic\""
                 );
                 self.error(key, message);
-                TcpCongestion::Best
+                TcpCongestion::Auto
             }
         };
         TcpConfig {

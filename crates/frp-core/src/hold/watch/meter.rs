@@ -48,7 +48,7 @@ impl Meter {
                 queues,
                 in_flight: stats.in_flight.unwrap_or(0),
                 user_bytes,
-                control: if stats.is_bbr {
+                control: if stats.bears_loss() {
                     TcpControl::Bbr
                 } else {
                     TcpControl::LossBased
@@ -95,16 +95,18 @@ mod tests {
 
     #[test]
     fn what_sends_is_told() {
-        let look = |is_bbr| {
+        let look = |is_bbr, adapts_to_loss| {
             let stats = PathStats {
                 is_bbr,
+                adapts_to_loss,
                 ..PathStats::default()
             };
             let look = Meter::default().look(stats, 0, Queues::default(), 0);
             look.counters.control
         };
-        assert_eq!(look(false), TcpControl::LossBased);
-        assert_eq!(look(true), TcpControl::Bbr);
+        assert_eq!(look(false, false), TcpControl::LossBased);
+        assert_eq!(look(true, false), TcpControl::Bbr);
+        assert_eq!(look(false, true), TcpControl::Bbr);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use frp_core::hold::{Generation, HeldSession};
 use frp_core::proto::hold::session::EndReason;
 use frp_core::proto::hold::session_frame::GoodbyeReason;
 use frp_core::proto::path::{Pace, PathReport, ProberConfig, Role};
-use frp_core::proto::policy::{CarrierId, Transport};
+use frp_core::proto::policy::{CarrierId, Family, Transport};
 use frp_core::task;
 use frp_core::transports::{Carrier, TransportKind};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::attempt::hold_id;
 use super::super::echo::EchoWatch;
 use super::super::network::source_for;
-use super::super::report::{CarrierStatus, carrier_status};
+use super::super::report::{CarrierStatus, carrier_status, tcp_control};
 use super::Event;
 use crate::transport::needs_goodbye;
 
@@ -158,7 +158,13 @@ impl Link {
             None => self.report,
         };
         let address: SocketAddr = self.carrier.peer_addr();
-        carrier_status(id.0, transport, address.to_string(), is_in_use, &report)
+        let address = address.to_string();
+        let mut status = carrier_status(id.0, transport, address, is_in_use, &report);
+        if transport.family() == Family::Tcp {
+            let control = tcp_control(&self.carrier.path_stats());
+            status.tcp_control = Some(control.to_owned());
+        }
+        status
     }
 
     /// Closes it when what it still has to deliver is delivered.
