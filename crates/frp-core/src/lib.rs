@@ -17,6 +17,7 @@ pub mod limit;
 pub mod log;
 pub mod metrics;
 pub mod relay;
+pub mod service_manager;
 pub mod session;
 pub mod state;
 pub mod task;

@@ -5,6 +5,8 @@
 //! command, and errors read as frp's do.
 
 use std::ffi::OsString;
+use std::io;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
@@ -49,6 +51,11 @@ pub fn completion(shell: Shell) -> Vec<u8> {
     };
     clap_complete::generate(shell, &mut Cli::command(), "frpc", &mut script);
     script
+}
+
+/// Writes the manual pages into the directory `dir`: one for the program, one for each command.
+pub fn manual(dir: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Cli::command(), dir)
 }
 
 /// `--server_addr=x_y` is `--server-addr=x_y`.

@@ -15,6 +15,7 @@ use frp_core::config::{ClientConfig, Protocol, Secret, WireProtocol};
 use frp_core::hold::CarrierId;
 use frp_core::proto::ids::Short;
 use frp_core::proto::{WireVersion, auth, policy};
+use frp_core::service_manager;
 use frp_core::session::Session;
 use frp_core::task;
 use frp_core::transports::{Endpoint, TransportKind};
@@ -47,6 +48,8 @@ pub struct Client {
     links: Mutex<Option<LinksHandle>>,
     /// The server has been a Holdfast before: said once.
     has_met_holdfast: AtomicBool,
+    /// It has logged in once, or may take as long as it likes.
+    settled: CancellationToken,
     stopped: CancellationToken,
 }
 
@@ -157,6 +160,7 @@ impl Client {
             session: Mutex::default(),
             links: Mutex::new(None),
             has_met_holdfast: AtomicBool::new(false),
+            settled: CancellationToken::new(),
             stopped: CancellationToken::new(),
         })
     }
@@ -164,10 +168,19 @@ impl Client {
     /// Works until [`Client::stop`] is called, or the first login fails and `loginFailExit` says
     /// that this is the end.
     pub async fn run(&self) -> Result<(), ClientError> {
+        if !self.context.config.login_fail_exit {
+            self.settled.cancel();
+        }
         tokio::select! {
             result = self.work() => result,
             () = self.stopped.cancelled() => Ok(()),
         }
+    }
+
+    /// Waits until it can be said to have started: it has logged in once, or `loginFailExit` is
+    /// off and it goes on trying for as long as it takes.
+    pub(crate) async fn settled(&self) {
+        self.settled.cancelled().await;
     }
 
     /// Takes all proxies back, leaves frps `grace` to read that, closes the session and ends
@@ -228,7 +241,9 @@ impl Client {
         *self.services.lock() = services.clone();
         let control = self.control.lock().clone();
         if let Some(control) = control {
+            service_manager::reloading().await;
             control.update(services).await;
+            service_manager::ready().await;
         }
     }
 
@@ -438,6 +453,7 @@ impl Client {
         // The handle first, then the services: a reload in between reaches the control one way
         // or the other.
         *self.session.lock() = Arc::downgrade(&session);
+        self.settled.cancel();
         *self.control.lock() = Some(handle.clone());
         let services = self.services.lock().clone();
         let (ended, mut end) = oneshot::channel();

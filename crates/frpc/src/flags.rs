@@ -38,7 +38,8 @@ pub fn single_service(command: &Command) -> Option<SingleService> {
         | Command::Stop(_)
         | Command::Switch { .. }
         | Command::Nathole { .. }
-        | Command::Completion { .. } => return None,
+        | Command::Completion { .. }
+        | Command::Man { .. } => return None,
     };
     let kind = Flag::new("type", "type", kind);
     let service = match visitor {

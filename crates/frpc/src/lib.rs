@@ -24,6 +24,7 @@ pub mod proxy;
 pub mod proxy_header;
 pub mod retry;
 pub mod status;
+mod supervision;
 pub mod transport;
 mod visitor;
 mod work_conn;

@@ -13,6 +13,7 @@ use frp_core::config::{
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, InitError, LogOptions};
+use frp_core::service_manager;
 use frp_core::state::StateDir;
 use frp_core::web;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use crate::flags::{SingleService, single_service};
 use crate::links::memory::Memory;
 use crate::login::FRP_VERSION;
 use crate::status;
+use crate::supervision;
 use crate::transport::Dialers;
 
 /// Runs the program with the command line `args`, the program's name first.
@@ -80,6 +82,8 @@ fn run_command(cli: &Cli) -> Result<(), Failure> {
             let _ = io::stdout().write_all(&cli::completion(*shell));
             Ok(())
         }
+        Command::Man { dir } => cli::manual(dir)
+            .map_err(|error| format!("cannot write into {}: {error}", dir.display())),
         command => match single_service(command) {
             Some(single) => run_single(&single, global),
             None => Ok(()),
@@ -269,6 +273,7 @@ async fn run_service(
     let memory = open_memory(&config, file.as_ref());
     let client = Client::new(config, token, dialers, memory, instance()?);
     clients.0.lock().push(client.clone());
+    let _ready = supervision::ready_when_settled(&client);
     if web_server.port == 0 {
         return client.run().await.map_err(|error| text(&error));
     }
@@ -335,12 +340,15 @@ fn block_on_with(
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+        let seen = clients.clone();
+        let _reports = service_manager::report(move || supervision::text(&seen.0.lock()));
         let mut service = std::pin::pin!(service);
         let number = tokio::select! {
             result = &mut service => return result,
             _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
         };
+        service_manager::stopping().await;
         // The clients take their leave in there, so it has to go on.
         let running = async {
             let _ = service.await;

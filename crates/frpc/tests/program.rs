@@ -4,9 +4,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -203,6 +205,20 @@ fn a_completion_script_is_printed() {
 }
 
 #[test]
+fn the_manual_has_a_page_for_the_program_and_for_each_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = frpc(&["man", text(dir.path())]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    for page in ["frpc.1", "frpc-tcp.1", "frpc-verify.1"] {
+        assert!(dir.path().join(page).is_file(), "{page}");
+    }
+    assert!(
+        !dir.path().join("frpc-man.1").exists(),
+        "it is not for users"
+    );
+}
+
+#[test]
 fn signals_end_it_as_signals() {
     // A server that accepts and says nothing.
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -223,6 +239,64 @@ fn signals_end_it_as_signals() {
         let _ = conn.read_to_end(&mut rest);
     }
 }
+
+#[test]
+fn a_client_that_may_try_for_ever_has_started_at_once() {
+    let told = told_to_the_manager("loginFailExit = false\n", &["READY=1\n"]);
+    assert!(told.contains(&"READY=1\n".to_owned()), "{told:?}");
+    assert!(told.contains(&"WATCHDOG=1\n".to_owned()), "{told:?}");
+}
+
+#[test]
+fn a_client_that_may_fail_at_its_first_login_has_not_started_before() {
+    let told = told_to_the_manager("", &[]);
+    assert!(!told.contains(&"READY=1\n".to_owned()), "{told:?}");
+    assert!(told.contains(&"WATCHDOG=1\n".to_owned()), "{told:?}");
+}
+
+/// Everything that a service manager hears of a client whose server accepts and says nothing, from
+/// its start, when `first` comes, to its end.
+fn told_to_the_manager(options: &str, first: &[&str]) -> Vec<String> {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let (dir, path) = file(&format!(
+        "serverAddr = \"127.0.0.1\"\nserverPort = {port}\n{options}"
+    ));
+    let socket = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut frpc = Command::new(env!("CARGO_BIN_EXE_frpc"))
+        .args(["-c", text(&path)])
+        .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "200000")
+        .env("STATE_DIRECTORY", dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _conn = server.accept().unwrap();
+
+    let mut told: Vec<String> = Vec::new();
+    let mut hear_all = |wanted: &[&str]| {
+        let mut message = [0; 512];
+        while !wanted.iter().all(|text| told.iter().any(|t| t == text)) {
+            let n = manager.recv(&mut message).unwrap();
+            told.push(String::from_utf8_lossy(&message[..n]).into_owned());
+        }
+    };
+    hear_all(first);
+    hear_all(&[
+        &format!("STATUS=trying to reach 127.0.0.1:{port}\n"),
+        "WATCHDOG=1\n",
+    ]);
+    let killed = Command::new("kill").arg(frpc.id().to_string()).status();
+    assert!(killed.unwrap().success());
+    hear_all(&["STOPPING=1\nSTATUS=stopping\n"]);
+    frpc.wait().unwrap();
+    told
+}
+
+/// Far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts frpc and waits until it works.
 fn start(path: &Path) -> Child {

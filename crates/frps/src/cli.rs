@@ -6,7 +6,8 @@
 mod words;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
@@ -34,6 +35,8 @@ pub enum Action {
     Version,
     /// Print a completion script.
     Completion(Shell),
+    /// Write manual pages into a directory.
+    Manual(PathBuf),
 }
 
 /// A configuration file and how to read it.
@@ -78,6 +81,11 @@ pub fn completion(shell: Shell) -> Vec<u8> {
     script
 }
 
+/// Writes the manual pages into the directory `dir`: one for the program, one for each command.
+pub fn manual(dir: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(command(), dir)
+}
+
 fn action(matches: &ArgMatches) -> Action {
     let texts = |id: &str| {
         matches
@@ -99,6 +107,9 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("fingerprint", _)) => Action::Fingerprint(file),
         Some(("completion", sub)) => {
             Action::Completion(sub.get_one("shell").copied().unwrap_or(Shell::Bash))
+        }
+        Some(("man", sub)) => {
+            Action::Manual(sub.get_one("dir").cloned().unwrap_or_else(|| ".".into()))
         }
         _ if matches.get_one("version").copied().unwrap_or(false) => Action::Version,
         _ => match file {
@@ -326,6 +337,17 @@ fn command() -> Command {
                     Arg::new("shell")
                         .required(true)
                         .value_parser(value_parser!(Shell)),
+                ),
+        )
+        .subcommand(
+            // For packages. frp has no such command, and users do not need it.
+            Command::new("man")
+                .about("Write the manual pages into a directory")
+                .hide(true)
+                .arg(
+                    Arg::new("dir")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf)),
                 ),
         );
     for flag in &SERVER_FLAGS {

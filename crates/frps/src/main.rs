@@ -8,6 +8,7 @@ use frp_core::config::{
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, LogOptions};
+use frp_core::service_manager;
 use frps::cli::{self, Action, FRP_VERSION, FileArgs};
 use frps::{Handle, Server, listen};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
             print(&format!("{FRP_VERSION}\n"));
             ExitCode::SUCCESS
         }
+        Action::Manual(dir) => match cli::manual(&dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("cannot write into {}: {error}", dir.display())),
+        },
         Action::Completion(shell) => {
             print(&String::from_utf8_lossy(&cli::completion(shell)));
             ExitCode::SUCCESS
@@ -137,10 +142,14 @@ async fn serve(config: ServerConfig) -> Result<i32, Box<dyn std::error::Error>> 
     let mut terminate = signal(SignalKind::terminate())?;
     let server: Handle = Server::start(config).await?;
     info!("frps started successfully");
+    service_manager::ready().await;
+    let summary = server.summary();
+    let _reports = service_manager::report(move || summary.to_string());
     let signal = tokio::select! {
         _ = interrupt.recv() => SIGINT,
         _ = terminate.recv() => SIGTERM,
     };
+    service_manager::stopping().await;
     server.shut_down().await;
     Ok(signal)
 }

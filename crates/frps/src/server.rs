@@ -8,7 +8,7 @@
 mod start_error;
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
@@ -441,6 +441,11 @@ impl Handle {
         self.web_addr
     }
 
+    /// Where the server stands, in a line for whoever looks after it.
+    pub fn summary(&self) -> Summary {
+        Summary(Arc::clone(&self.server))
+    }
+
     /// Accepts clients on one more listener, of whichever transport, until the server stops.
     pub fn serve_clients(&self, listener: Box<dyn Listener>) {
         let server = Arc::clone(&self.server);
@@ -494,6 +499,24 @@ impl Handle {
         {
             debug!("not every client took its leave in time");
         }
+    }
+}
+
+/// What [`Handle::summary`] tells, at the moment at which it is shown.
+#[derive(Clone, Debug)]
+pub struct Summary(Arc<Server>);
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(server) = self;
+        let clients = server.clients.list();
+        let n_clients = clients.iter().filter(|client| client.online()).count();
+        let n_proxies: usize = server.stats.n_by_kind().values().sum();
+        let n_users = server.stats.n_conns();
+        write!(
+            f,
+            "{n_clients} clients, {n_proxies} proxies, {n_users} users' connections"
+        )
     }
 }
 

@@ -109,6 +109,13 @@ pub enum Command {
         #[arg(value_enum)]
         shell: Shell,
     },
+    /// Write the manual pages into a directory
+    // For packages. frp has no such command, and users do not need it.
+    #[command(hide = true)]
+    Man {
+        /// Where to.
+        dir: PathBuf,
+    },
 }
 
 /// The commands below `nathole`.
