@@ -79,6 +79,15 @@ build: compiler ## build frps and frpc (release, into target/release)
 	$(CARGO) build --release --locked -p frps -p frpc
 	@ls -lh $(TARGET_DIR)/release/frps $(TARGET_DIR)/release/frpc
 
+.PHONY: dist
+dist: compiler ## pack stripped programs as .deb, tarball and root of a container into dist/, and check them (BIN_DIR=dir: programs that are built already)
+	@if [ -z "$${BIN_DIR:-}" ]; then \
+	    echo "dist: building frps and frpc; the first time takes several minutes."; \
+	    $(CARGO) build --release --locked -p frps -p frpc; \
+	fi
+	@packaging/build "$${BIN_DIR:-$(TARGET_DIR)/release}" dist
+	@packaging/check dist
+
 .PHONY: demo
 demo: compiler ## show a tunnel at work on this machine until Ctrl-C (ONCE=1: check it and end; LINK=bad: a minute on a bad link, as root)
 	@echo "demo: building frps, frpc and the demo; the first time takes a few minutes."
