@@ -22,7 +22,9 @@ mod overrides;
 mod proxy;
 mod raw;
 mod raw_proxy;
+mod raw_recovery;
 mod raw_switching;
+mod recovery;
 mod report;
 mod server;
 mod shape;
@@ -30,6 +32,7 @@ mod source;
 mod suggest;
 mod switching;
 mod template;
+mod texts;
 mod toml;
 mod unsupported;
 mod validate;
@@ -51,8 +54,10 @@ pub use proxy::{
     LimitMode, ProxyConfig, ProxyKind, ProxyProtocol, ProxyTransport, VisitorConfig, VisitorKind,
     VisitorTransport,
 };
+pub use recovery::{AlertConfig, AlertLevel, AlertTarget, RecoveryConfig, RecoveryPart};
 pub use server::{ServerConfig, ServerTls, ServerTransport};
 pub use switching::{AutoEndpoint, ClientAuto, HoldConfig, Protocol, ServerAuto};
+pub use texts::{ClientTexts, TextFile};
 pub use values::{
     Bandwidth, BandwidthError, CertificatePin, PinError, PortRange, PortRanges, ProxyUrl,
     RangeError, Secret, parse_port_ranges,
@@ -125,6 +130,26 @@ pub fn load_client(
     options: &LoadOptions,
 ) -> Result<Loaded<ClientConfig>, ConfigErrors> {
     load::client(&Input::File(path), None, options, &Env::of_process())
+}
+
+/// Does the same, and returns the texts that it read as well, wrong or right, so that exactly these
+/// can be kept.
+pub fn load_client_with_texts(
+    path: &Path,
+    options: &LoadOptions,
+) -> (Result<Loaded<ClientConfig>, ConfigErrors>, ClientTexts) {
+    let mut texts = ClientTexts::default();
+    let input = Input::File(path);
+    let loaded = load::client_with_texts(&input, None, options, &Env::of_process(), &mut texts);
+    (loaded, texts)
+}
+
+/// Loads the configuration of frpc from texts that were kept, as if they were the files.
+pub fn load_client_from_texts(
+    texts: &ClientTexts,
+    options: &LoadOptions,
+) -> Result<Loaded<ClientConfig>, ConfigErrors> {
+    load::client(&Input::Kept(texts), None, options, &Env::of_process())
 }
 
 /// The configuration of frps from flags alone, without a file.

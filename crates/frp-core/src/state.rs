@@ -5,20 +5,21 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Small files by name, written whole or not at all, readable by their owner only.
-#[derive(Debug)]
+/// Small files by name, written whole or not at all, readable by their owner only. Clones share them.
+#[derive(Clone, Debug)]
 pub struct StateDir {
     place: Place,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Place {
     Directory(PathBuf),
     /// Nowhere to write: kept until the process ends.
-    Memory(Mutex<BTreeMap<String, Vec<u8>>>),
+    Memory(Arc<Mutex<BTreeMap<String, Vec<u8>>>>),
 }
 
 /// The largest state file that is read.
@@ -55,10 +56,20 @@ impl StateDir {
         }
     }
 
+    /// The directory that [`StateDir::open`] would open, if it is there. Nothing is made or said.
+    pub fn existing(configured: Option<&Path>, program: &str) -> Option<Self> {
+        let path = configured
+            .map(Path::to_path_buf)
+            .or_else(|| default_path(program))?;
+        path.is_dir().then_some(Self {
+            place: Place::Directory(path),
+        })
+    }
+
     /// A state directory that ends with the process.
     pub fn in_memory() -> Self {
         Self {
-            place: Place::Memory(Mutex::default()),
+            place: Place::Memory(Arc::default()),
         }
     }
 
@@ -72,6 +83,11 @@ impl StateDir {
 
     /// Returns the content of `name`, or `None` if it was never written.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.read_up_to(name, MAX_FILE_LEN)
+    }
+
+    /// The same for a file that may be this long.
+    pub fn read_up_to(&self, name: &str, max_len: u64) -> io::Result<Option<Vec<u8>>> {
         match &self.place {
             Place::Memory(files) => Ok(files.lock().get(name).cloned()),
             Place::Directory(path) => {
@@ -79,16 +95,47 @@ impl StateDir {
                 match fs::metadata(&path) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
                     Err(e) => return Err(e),
-                    Ok(meta) if meta.len() > MAX_FILE_LEN => {
+                    Ok(meta) if meta.len() > max_len => {
                         return Err(io::Error::new(
                             io::ErrorKind::InvalidData,
-                            format!("{} is larger than {MAX_FILE_LEN} bytes", path.display()),
+                            format!("{} is larger than {max_len} bytes", path.display()),
                         ));
                     }
                     Ok(_) => {}
                 }
                 fs::read(path).map(Some)
             }
+        }
+    }
+
+    /// The names that begin with `prefix`, in their order. What is being written is not among them.
+    pub fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        match &self.place {
+            Place::Memory(files) => names.extend(files.lock().keys().cloned()),
+            Place::Directory(path) => {
+                for entry in fs::read_dir(path)? {
+                    // A name that is not UTF-8 is none of ours.
+                    names.extend(entry?.file_name().into_string());
+                }
+            }
+        }
+        names.retain(|name| name.starts_with(prefix) && !name.ends_with(".tmp"));
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes `name`. One that is not there is removed already.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match &self.place {
+            Place::Memory(files) => {
+                files.lock().remove(name);
+                Ok(())
+            }
+            Place::Directory(path) => match fs::remove_file(path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -182,6 +229,23 @@ mod tests {
         let state = StateDir::open(Some(&path), "frps");
         assert_eq!(state.read("key").unwrap().as_deref(), Some(&b"second"[..]));
         assert_eq!(state.read("absent").unwrap(), None);
+    }
+
+    #[test]
+    fn files_are_listed_by_how_their_names_begin_until_they_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for state in [
+            StateDir::open(Some(dir.path()), "frpc"),
+            StateDir::in_memory(),
+        ] {
+            for name in ["a-2", "a-1", "b-1"] {
+                state.write_whole(name, b"").unwrap();
+            }
+            assert_eq!(state.list("a-").unwrap(), ["a-1", "a-2"]);
+            state.remove("a-1").unwrap();
+            state.remove("a-1").unwrap();
+            assert_eq!(state.list("a-").unwrap(), ["a-2"]);
+        }
     }
 
     #[test]

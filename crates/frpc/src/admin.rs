@@ -5,6 +5,8 @@
 //! handler. Connections are few and bounded, each head and body has its time, and no answer tells
 //! more than frp's does.
 
+mod recovery;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +15,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use frp_core::config::{LoadOptions, WebServerConfig, load_client};
+use frp_core::config::{LoadOptions, WebServerConfig, load_client_with_texts};
 use frp_core::metrics::{Page, keep_up};
 use frp_core::state;
 use frp_core::task;
@@ -26,8 +28,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::client::Client;
-use crate::control::Services;
 use crate::metrics;
+use crate::recovery::history::Why;
+use crate::recovery::{Given, Recovery};
 use crate::status;
 
 /// What the admin API acts on.
@@ -36,6 +39,7 @@ pub struct Admin {
     client: Arc<Client>,
     file: Option<ConfigFile>,
     web: WebServerConfig,
+    recovery: Arc<Recovery>,
     /// Where `/metrics` is on.
     page: Option<Page>,
     /// One reload or write at a time.
@@ -58,11 +62,23 @@ impl Admin {
         file: Option<ConfigFile>,
         config: &WebServerConfig,
     ) -> Arc<Self> {
+        let recovery = Recovery::without_file(client.config());
+        Self::with_recovery(client, file, config, recovery)
+    }
+
+    /// The same for a client that `recovery` looks after.
+    pub fn with_recovery(
+        client: Arc<Client>,
+        file: Option<ConfigFile>,
+        config: &WebServerConfig,
+        recovery: Arc<Recovery>,
+    ) -> Arc<Self> {
         let page = client.config().enable_prometheus.then(metrics::install);
         Arc::new(Self {
             client,
             file,
             web: config.clone(),
+            recovery,
             page,
             changing: Mutex::new(()),
         })
@@ -85,6 +101,7 @@ impl Admin {
                 "/api/config",
                 get(Self::read_config).put(Self::write_config),
             );
+        routes = recovery::routes(routes);
         if self.page.is_some() {
             routes = routes.route("/metrics", get(Self::scrape));
         }
@@ -107,7 +124,7 @@ impl Admin {
     /// Ours: what Prometheus reads.
     async fn scrape(State(admin): State<Arc<Self>>) -> Response {
         match &admin.page {
-            Some(page) => metrics::scrape(&admin.client, page.clone()).await,
+            Some(page) => metrics::scrape(&admin.client, &admin.recovery, page.clone()).await,
             None => StatusCode::NOT_FOUND.into_response(),
         }
     }
@@ -131,6 +148,7 @@ impl Admin {
     async fn reload(
         State(admin): State<Arc<Self>>,
         Query(query): Query<ReloadQuery>,
+        headers: HeaderMap,
     ) -> Result<StatusCode, ApiError> {
         let ConfigFile { path, mut options } = admin.config_file()?.clone();
         // What is missing or unreadable means no, as in frp.
@@ -139,19 +157,25 @@ impl Admin {
             Some("1" | "t" | "T" | "true" | "TRUE" | "True")
         );
         let _changing = admin.changing.lock().await;
-        let loaded = tokio::task::spawn_blocking(move || load_client(&path, &options))
+        let strict = options.strict;
+        let reading = move || load_client_with_texts(&path, &options);
+        let (loaded, texts) = tokio::task::spawn_blocking(reading)
             .await
-            .map_err(|error| ApiError::internal(&error))?
-            .map_err(|errors| invalid(&errors))?;
+            .map_err(|error| ApiError::internal(&error))?;
+        let loaded = loaded.map_err(|errors| invalid(&errors))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let mut config = loaded.config;
-        let services = Services {
-            proxies: std::mem::take(&mut config.proxies),
-            visitors: std::mem::take(&mut config.visitors),
+        let given = Given {
+            config: loaded.config,
+            texts,
+            strict,
+            why: match headers.contains_key(BY_COMMAND) {
+                true => Why::Command,
+                false => Why::Api,
+            },
         };
-        admin.client.update(services).await;
+        admin.recovery.reload(&admin.client, given).await;
         tracing::info!("success reload conf");
         Ok(StatusCode::OK)
     }
@@ -215,8 +239,11 @@ struct SwitchQuery {
     transport: String,
 }
 
+/// A header of requests that a command makes, so that the history can tell them from others.
+pub(crate) const BY_COMMAND: &str = "x-holdfast-command";
+
 /// Writes a configuration file whole. A link stays one, and an existing file keeps its mode.
-fn replace_file(path: PathBuf, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(path: PathBuf, content: &[u8]) -> io::Result<()> {
     let path = path.canonicalize().unwrap_or(path);
     let permissions = std::fs::metadata(&path).map(|meta| meta.permissions());
     match state::write_whole(&path, content) {

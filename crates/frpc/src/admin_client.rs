@@ -13,8 +13,10 @@ use frp_core::config::WebServerConfig;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
+use crate::admin::BY_COMMAND;
 use crate::go_text;
 use crate::links::LinksStatus;
 use crate::status::StatusByKind;
@@ -80,9 +82,22 @@ impl<'a> AdminClient<'a> {
     pub async fn switch(&self, transport: &str) -> Result<(), AdminError> {
         let transport: String =
             url::form_urlencoded::byte_serialize(transport.as_bytes()).collect();
-        let path = format!("/api/switch?transport={transport}");
-        match self.send(Method::POST, &path).await? {
-            (StatusCode::OK, _) => Ok(()),
+        self.post(&format!("/api/switch?transport={transport}"))
+            .await
+            .map(drop)
+    }
+
+    /// Asks for something of ours.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
+        let body = self.request(Method::GET, path).await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| AdminError::Answer(String::from_utf8_lossy(&body).trim().to_owned()))
+    }
+
+    /// Has something of ours done, and returns what it said.
+    pub async fn post(&self, path: &str) -> Result<Bytes, AdminError> {
+        match self.send(Method::POST, path).await? {
+            (StatusCode::OK, body) => Ok(body),
             (StatusCode::BAD_REQUEST, body) => {
                 let answer = serde_json::from_slice::<ErrorAnswer>(&body);
                 let answer = answer.map_err(|error| AdminError::Answer(error.to_string()))?;
@@ -155,6 +170,7 @@ impl<'a> AdminClient<'a> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
+            .header(BY_COMMAND, "1")
             .header(header::HOST, host);
         if !user.is_empty() || !password.is_empty() {
             let credentials = STANDARD.encode(format!("{user}:{}", password.expose()));

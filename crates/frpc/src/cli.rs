@@ -12,12 +12,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 mod commands;
+mod recovery_commands;
 
 pub use commands::{
     AdminFlags, Cli, Command, ConnectionFlags, DomainFlags, GlobalFlags, HttpProxy, HttpsProxy,
     NatholeCommand, PortProxy, ProxyFlags, SecretProxy, Shell, TcpmuxProxy, VisitorCommand,
     VisitorFlags,
 };
+pub use recovery_commands::{ConfigCommand, RecoveryArgs, RecoveryCommand};
 
 /// The program ends before it does anything: help was asked for, or the line makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]

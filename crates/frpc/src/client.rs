@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use frp_core::config::{ClientConfig, Protocol, Secret, WireProtocol};
+use frp_core::config::{ClientConfig, Protocol, Secret, WebServerConfig, WireProtocol};
 use frp_core::hold::CarrierId;
 use frp_core::proto::ids::Short;
 use frp_core::proto::{WireVersion, auth, policy};
@@ -29,7 +29,8 @@ use crate::control::{Control, ControlEnd, ControlHandle, Services};
 use crate::links::memory::Memory;
 use crate::links::{Begun, Links, LinksHandle, LinksStatus, Opened, SwitchError, may_hold};
 use crate::login::{LoggedIn, LoginError, Over, login};
-use crate::proxy::ProxyNumbers;
+use crate::proxy::{ProxyNumbers, ProxySet};
+use crate::recovery::health::Health;
 use crate::retry::{Backoff, FIRST_LOGIN_CAP, RELOGIN_CAP, Reconnect};
 use crate::status::ProxyStatus;
 use crate::transport::{Dialers, needs_goodbye};
@@ -64,8 +65,10 @@ pub(crate) struct Context {
     pub(crate) hostname: String,
     /// Chosen at random when the process starts: tells a restart from a reconnect.
     pub(crate) instance: [u8; 16],
-    /// The time of the latest login, in seconds since 1970.
+    /// The time of the latest login, in seconds since 1970; of an earlier process at first.
     pub(crate) last_login: AtomicI64,
+    /// How well it goes.
+    pub(crate) health: Health,
 }
 
 impl Context {
@@ -149,7 +152,9 @@ impl Client {
             token,
             hostname: hostname(),
             instance,
-            last_login: AtomicI64::new(0),
+            // A process that was started anew within a second must not repeat the login before.
+            last_login: AtomicI64::new(memory.logged_in_at()),
+            health: Health::default(),
         });
         Arc::new(Self {
             context,
@@ -272,10 +277,51 @@ impl Client {
         &self.context.config
     }
 
+    /// Where its admin API is to be had.
+    pub(crate) fn web_server(&self) -> &WebServerConfig {
+        &self.context.config.web_server
+    }
+
     /// Every proxy of the live session with its numbers, by name. Empty without a session.
     pub(crate) fn proxies(&self) -> Vec<ProxyNumbers> {
         let control = self.control.lock().clone();
         control.map_or_else(Vec::new, |control| control.proxies.lock().numbers())
+    }
+
+    /// How well it goes.
+    pub(crate) fn health(&self) -> &Health {
+        &self.context.health
+    }
+
+    /// What is published and visited, or will be.
+    pub(crate) fn services(&self) -> Arc<Services> {
+        self.services.lock().clone()
+    }
+
+    /// Runs `look` on the proxies of the live session. `None` without one.
+    pub(crate) fn look_at_proxies<T>(&self, look: impl FnOnce(&ProxySet) -> T) -> Option<T> {
+        let control = self.control.lock().clone();
+        control.map(|control| look(&control.proxies.lock()))
+    }
+
+    /// Tries at once what would be tried later: proxies that frps has refused, or a login.
+    pub(crate) async fn retry(&self) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control {
+            return control.retry().await;
+        }
+        let links = self.links.lock().clone();
+        if let Some(links) = links {
+            links.next(Duration::ZERO).await;
+        }
+    }
+
+    /// Ends the session; the next one begins right after. Users' connections end with it.
+    pub(crate) async fn log_in_again(&self) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control {
+            let _ = tokio::time::timeout(STOP_LIMIT, control.close(Duration::ZERO)).await;
+        }
     }
 
     async fn work(&self) -> Result<(), ClientError> {
@@ -375,6 +421,7 @@ impl Client {
                 Ok(session) => return Ok(session),
                 Err(error) => {
                     tracing::warn!("connect to server error: {error}");
+                    self.context.health.login_failed(&error);
                     if is_first && self.context.config.login_fail_exit {
                         return Err(error);
                     }
@@ -449,6 +496,7 @@ impl Client {
                 }
             );
         }
+        self.context.health.logged_in();
         let (control, handle) = Control::new(self.context.clone(), session.clone(), logged_in);
         // The handle first, then the services: a reload in between reaches the control one way
         // or the other.
@@ -516,7 +564,8 @@ fn control_span(run_id: &str) -> tracing::Span {
     tracing::info_span!("control", run_id = %Short(run_id))
 }
 
-fn hostname() -> String {
+/// This host's name.
+pub(crate) fn hostname() -> String {
     // frp sends an empty name too when the system has none.
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())

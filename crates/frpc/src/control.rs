@@ -56,6 +56,7 @@ enum Command {
     Leave {
         done: oneshot::Sender<()>,
     },
+    Retry,
 }
 
 /// Commands on their way to the control: reloads come one by one, so few ever wait.
@@ -97,6 +98,12 @@ impl ControlHandle {
             // An error means that it has ended meanwhile, and given all of it back.
             let _ = is_done.await;
         }
+    }
+
+    /// Asks frps once more for the proxies that it has refused.
+    pub(crate) async fn retry(&self) {
+        // A session that is over asks for all of them anyway.
+        let _ = self.commands.send(Command::Retry).await;
     }
 }
 
@@ -278,6 +285,10 @@ impl Control {
                             done,
                             is_replaced: false,
                         });
+                    }
+                    Command::Retry => {
+                        let messages = self.proxies.lock().retry(Instant::now());
+                        self.outbox.extend(messages);
                     }
                     Command::Leave { done } => {
                         return Ok(Farewell {

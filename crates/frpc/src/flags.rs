@@ -37,6 +37,8 @@ pub fn single_service(command: &Command) -> Option<SingleService> {
         | Command::Status(_)
         | Command::Stop(_)
         | Command::Switch { .. }
+        | Command::Config { .. }
+        | Command::Recovery(_)
         | Command::Nathole { .. }
         | Command::Completion { .. }
         | Command::Man { .. } => return None,

@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod admin_client;
+pub mod alerts;
 pub mod cli;
 pub mod client;
 pub mod control;
@@ -22,6 +23,7 @@ mod metrics;
 pub mod program;
 pub mod proxy;
 pub mod proxy_header;
+pub mod recovery;
 pub mod retry;
 pub mod status;
 mod supervision;

@@ -17,6 +17,9 @@ use frp_core::transports::TransportKind;
 
 use crate::client::Client;
 use crate::proxy::ProxyNumbers;
+use crate::recovery::Recovery;
+use crate::recovery::status::RecoveryStatus;
+use crate::recovery::watch::Trouble;
 
 /// Starts collecting.
 pub(crate) fn install() -> Page {
@@ -24,13 +27,14 @@ pub(crate) fn install() -> Page {
 }
 
 /// Answers a scrape.
-pub(crate) async fn scrape(client: &Client, page: Page) -> Response {
+pub(crate) async fn scrape(client: &Client, recovery: &Recovery, page: Page) -> Response {
     let state = tokio::time::timeout(STATE_PATIENCE, client.links()).await;
     let facts = Facts {
         state: state.map_or_else(|_| String::new(), |links| links.state),
         session: client.session(),
         proxies: client.proxies(),
         config: client.config().clone(),
+        recovery: recovery.status(),
     };
     page.answer(move |out| facts.write(out)).await
 }
@@ -41,6 +45,7 @@ struct Facts {
     session: Option<Arc<Session>>,
     proxies: Vec<ProxyNumbers>,
     config: Arc<ClientConfig>,
+    recovery: RecoveryStatus,
 }
 
 /// The states that a session can be in here: the policy's, and one for a session without a policy.
@@ -92,6 +97,7 @@ impl Facts {
         self.write_fallback(&numbers, out);
         sessions::write(out, &STATES, &[numbers]);
         self.write_proxies(out);
+        self.write_recovery(out);
         let tls = &self.config.transport.tls;
         let files = [
             ("own", tls.cert_file.as_deref()),
@@ -110,6 +116,36 @@ impl Facts {
             "Whether another transport is in use than the first choice: in auto, one over TCP.",
         )
         .add_count(&[], u64::from(is_fallback));
+    }
+
+    fn write_recovery(&self, out: &mut Exposition) {
+        let status = &self.recovery;
+        out.family(
+            "holdfast_config_version",
+            Kind::Gauge,
+            "The version of the configuration that runs, as the history counts.",
+        )
+        .add_count(&[], status.version);
+        let mut family = out.family(
+            "holdfast_config_state",
+            Kind::Gauge,
+            "1 for what is known of that version: confirmed, on trial or unconfirmed.",
+        );
+        for state in ["confirmed", "on trial", "unconfirmed"] {
+            let is_so = u64::from(status.version_state == state);
+            family.add_count(&[("state", state)], is_so);
+        }
+        drop(family);
+        let mut family = out.family(
+            "holdfast_recovery_troubles",
+            Kind::Gauge,
+            "What is wrong at the moment, by kind.",
+        );
+        for trouble in Trouble::ALL.map(Trouble::name) {
+            let troubles = status.troubles.iter();
+            let n = troubles.filter(|seen| seen.trouble == trouble).count();
+            family.add_count(&[("trouble", trouble)], n as u64);
+        }
     }
 
     fn write_proxies(&self, out: &mut Exposition) {

@@ -1,5 +1,7 @@
 //! The program around the clients: commands, output, exit codes, signals.
 
+mod recovery;
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -9,27 +11,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::{
-    ClientConfig, LoadOptions, Loaded, client_from_flags, load_client, resolve_token,
+    ClientConfig, LoadOptions, Loaded, client_from_flags, load_client, load_client_with_texts,
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, InitError, LogOptions};
 use frp_core::service_manager;
-use frp_core::state::StateDir;
-use frp_core::web;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, ConfigFile};
+use crate::admin::ConfigFile;
 use crate::admin_client::{AdminClient, AdminError};
 use crate::cli::{self, AdminFlags, Cli, Command, GlobalFlags};
 use crate::client::Client;
 use crate::flags::{SingleService, single_service};
-use crate::links::memory::Memory;
 use crate::login::FRP_VERSION;
+use crate::recovery::service::{self, Started};
 use crate::status;
 use crate::supervision;
-use crate::transport::Dialers;
 
 /// Runs the program with the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -76,6 +75,8 @@ fn run_command(cli: &Cli) -> Result<(), Failure> {
         Command::Status(flags) => show_status(global, flags),
         Command::Stop(flags) => stop(global, flags),
         Command::Switch { transport, flags } => switch(global, flags, transport),
+        Command::Config { command } => recovery::config(global, command),
+        Command::Recovery(args) => recovery::recovery(global, args),
         Command::Nathole { .. } => Err("not supported yet: nathole discover".to_owned()),
         Command::Completion { shell } => {
             // A closed standard output is the reader's choice.
@@ -174,7 +175,19 @@ fn ask<T>(
 
 /// The clients that run, for the signals that end them.
 #[derive(Clone, Debug, Default)]
-struct Clients(Arc<Mutex<Vec<Arc<Client>>>>);
+pub(crate) struct Clients(Arc<Mutex<Vec<Arc<Client>>>>);
+
+impl Clients {
+    /// One more.
+    pub(crate) fn add(&self, client: Arc<Client>) {
+        self.0.lock().push(client);
+    }
+
+    /// It has ended.
+    pub(crate) fn remove(&self, client: &Arc<Client>) {
+        self.0.lock().retain(|known| !Arc::ptr_eq(known, client));
+    }
+}
 
 /// One client with the proxy or visitor that the flags describe.
 fn run_single(single: &SingleService, global: &GlobalFlags) -> Result<(), Failure> {
@@ -183,16 +196,33 @@ fn run_single(single: &SingleService, global: &GlobalFlags) -> Result<(), Failur
         .map_err(|errors| errors.to_string())?;
     let config = with_warnings(loaded);
     let clients = Clients::default();
-    block_on_with(&clients, run_client(config, None, &clients))
+    let started = Started {
+        config,
+        file: None,
+        in_place_of: None,
+    };
+    block_on_with(&clients, run_client(started, &clients))
 }
 
 async fn run_file(path: &Path, global: &GlobalFlags, clients: &Clients) -> Result<(), Failure> {
-    let config = load(path, global)?;
     let file = ConfigFile {
         path: path.to_owned(),
         options: load_options(global),
     };
-    run_client(config, Some(file), clients).await
+    let (loaded, texts) = load_client_with_texts(path, &file.options);
+    let started = match loaded {
+        Ok(loaded) => Started {
+            config: with_warnings(loaded),
+            file: Some((file, texts)),
+            in_place_of: None,
+        },
+        Err(errors) => {
+            let errors = errors.to_string();
+            let started = service::in_the_place_of(&file, &errors);
+            started.ok_or(errors)?
+        }
+    };
+    run_client(started, clients).await
 }
 
 /// One client for each file below `dir`, until all have ended. What fails is said, and is not the
@@ -236,91 +266,25 @@ fn collect_files(dir: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// Runs one client until it ends.
-async fn run_client(
-    config: ClientConfig,
-    file: Option<ConfigFile>,
-    clients: &Clients,
-) -> Result<(), Failure> {
-    match log::init(&LogOptions::from(&config.log)) {
+async fn run_client(started: Started, clients: &Clients) -> Result<(), Failure> {
+    match log::init(&LogOptions::from(&started.config.log)) {
         // The first client of a process decides.
         Ok(()) | Err(InitError::Installed) => {}
         Err(error) => return Err(error.to_string()),
     }
-    let path = file.as_ref().map(|file| file.path.display().to_string());
+    let path = started.file.as_ref();
+    let path = path.map(|(file, _)| file.path.display().to_string());
     if let Some(path) = &path {
         tracing::info!("start frpc service for config file [{path}] with aggregated configuration");
     }
-    let result = run_service(config, file, clients).await;
+    if let Some((_, reason)) = &started.in_place_of {
+        tracing::error!("the configuration file cannot be used: {reason}");
+    }
+    let result = service::run(started, clients).await;
     if let Some(path) = &path {
         tracing::info!("frpc service for config file [{path}] stopped");
     }
     result
-}
-
-async fn run_service(
-    config: ClientConfig,
-    file: Option<ConfigFile>,
-    clients: &Clients,
-) -> Result<(), Failure> {
-    let text = |error: &dyn Display| error.to_string();
-    let auth = config.auth.clone();
-    let token = tokio::task::spawn_blocking(move || resolve_token(&auth))
-        .await
-        .map_err(|error| text(&error))?
-        .map_err(|error| text(&error))?;
-    let dialers = Dialers::new(&config).map_err(|error| text(&error))?;
-    let web_server = config.web_server.clone();
-    let memory = open_memory(&config, file.as_ref());
-    let client = Client::new(config, token, dialers, memory, instance()?);
-    clients.0.lock().push(client.clone());
-    let _ready = supervision::ready_when_settled(&client);
-    if web_server.port == 0 {
-        return client.run().await.map_err(|error| text(&error));
-    }
-    let listener = web::listen(&web_server)
-        .await
-        .map_err(|error| text(&error))?;
-    if let Ok(addr) = listener.local_addr() {
-        tracing::info!("admin server listen on {addr}");
-    }
-    let admin = Admin::new(client.clone(), file, &web_server);
-    tokio::select! {
-        result = client.run() => result.map_err(|error| text(&error)),
-        () = admin.serve(listener) => Ok(()),
-    }
-}
-
-/// What is known of the server from the time before.
-fn open_memory(config: &ClientConfig, file: Option<&ConfigFile>) -> Memory {
-    let identity = match file {
-        Some(file) => {
-            let path = file.path.canonicalize();
-            path.unwrap_or_else(|_| file.path.clone())
-                .display()
-                .to_string()
-        }
-        // A single service of the command line.
-        None => {
-            let proxies = config.proxies.iter().map(|proxy| proxy.name.as_str());
-            let visitors = config.visitors.iter().map(|visitor| visitor.name.as_str());
-            proxies.chain(visitors).collect::<Vec<_>>().join(" ")
-        }
-    };
-    let dir = StateDir::open(config.state_dir.as_deref(), "frpc");
-    Memory::open(dir, config, &identity)
-}
-
-/// Tells this process from every other one, towards a Holdfast frps.
-fn instance() -> Result<[u8; 16], Failure> {
-    static INSTANCE: Mutex<Option<[u8; 16]>> = Mutex::new(None);
-    let mut instance = INSTANCE.lock();
-    if let Some(instance) = *instance {
-        return Ok(instance);
-    }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
-    *instance = Some(random);
-    Ok(random)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

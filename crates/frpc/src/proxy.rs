@@ -162,6 +162,21 @@ impl ProxySet {
             .collect()
     }
 
+    /// The same with what serves their users.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Arc<Proxy>, &ProxyState)> {
+        let entries = self.proxies.values();
+        entries.map(|entry| (&entry.proxy, &entry.state))
+    }
+
+    /// Asks frps once more for what it has refused: what is due now.
+    #[must_use]
+    pub(crate) fn retry(&mut self, now: Instant) -> Vec<Message> {
+        for entry in self.proxies.values_mut() {
+            entry.state.retry();
+        }
+        self.poll(now)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.proxies.len()
@@ -219,6 +234,7 @@ impl Proxy {
             n_open,
             n_carried,
             n_failed,
+            n_failed_in_row: _,
             carried,
         } = &self.users;
         let get = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
@@ -265,6 +281,8 @@ pub(crate) struct Users {
     n_open: AtomicU64,
     n_carried: AtomicU64,
     n_failed: AtomicU64,
+    /// Those since the last one that was taken.
+    n_failed_in_row: AtomicU64,
     /// Bytes as they pass: from the local service first.
     pub(crate) carried: Carried,
 }
@@ -278,12 +296,30 @@ impl Users {
     pub(crate) fn open(&self) -> OpenUser<'_> {
         self.n_open.fetch_add(1, Ordering::Relaxed);
         self.n_carried.fetch_add(1, Ordering::Relaxed);
+        self.n_failed_in_row.store(0, Ordering::Relaxed);
         OpenUser(self)
+    }
+
+    /// How many were taken, and how many were not.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let get = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
+        (get(&self.n_carried), get(&self.n_failed))
+    }
+
+    /// How many in a row the local service has not taken.
+    pub(crate) fn n_failed_in_row(&self) -> u64 {
+        self.n_failed_in_row.load(Ordering::Relaxed)
+    }
+
+    /// The local service has answered.
+    pub(crate) fn forgive(&self) {
+        self.n_failed_in_row.store(0, Ordering::Relaxed);
     }
 
     /// Counts a user that the local service did not take.
     pub(crate) fn fail(&self) {
         self.n_failed.fetch_add(1, Ordering::Relaxed);
+        self.n_failed_in_row.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -94,8 +94,12 @@ impl WorkConns {
             };
             drop(waiting);
             match waited {
-                Ok((stream, start)) => this.serve(stream, start).await,
+                Ok((stream, start)) => {
+                    this.context.health.work_conn_opened();
+                    this.serve(stream, start).await;
+                }
                 Err(WorkError::Open(error)) => {
+                    this.context.health.work_conn_failed();
                     tracing::warn!("start new connection to server error: {error}");
                 }
                 // frps asks for more than it keeps whenever many users come at once.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use transports::TransportKind;
 
 use super::{
-    AuthConfig, CertificatePin, ClientAuto, HoldConfig, LogConfig, MaxRate, Protocol, ProxyConfig,
-    ProxyUrl, QuicConfig, TcpConfig, VisitorConfig, WebServerConfig,
+    AlertConfig, AuthConfig, CertificatePin, ClientAuto, HoldConfig, LogConfig, MaxRate, Protocol,
+    ProxyConfig, ProxyUrl, QuicConfig, RecoveryConfig, TcpConfig, VisitorConfig, WebServerConfig,
 };
 
 /// Everything that frpc is told. The names are frp's; `Default` is what an empty file means.
@@ -43,6 +43,10 @@ pub struct ClientConfig {
     pub metadatas: BTreeMap<String, String>,
     /// Where state is kept between runs. Ours.
     pub state_dir: Option<PathBuf>,
+    /// How the program gets itself out of trouble. Ours.
+    pub recovery: RecoveryConfig,
+    /// Who is told of trouble. Ours.
+    pub alerts: Vec<AlertConfig>,
     /// The proxies in use: those of all files, without the disabled, in the order of their names.
     pub proxies: Vec<ProxyConfig>,
     /// The visitors in use, likewise.
@@ -66,6 +70,8 @@ impl Default for ClientConfig {
             udp_packet_size: 1500,
             metadatas: BTreeMap::new(),
             state_dir: None,
+            recovery: RecoveryConfig::default(),
+            alerts: Vec::new(),
             proxies: Vec::new(),
             visitors: Vec::new(),
         }

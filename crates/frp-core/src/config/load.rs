@@ -18,8 +18,8 @@ use super::shape::{Shape, Shaped, Table};
 use super::source::{MAX_TEXT_LEN, Source, origin_in};
 use super::validate::{self, Context, Located};
 use super::{
-    ClientConfig, Flag, LoadOptions, Loaded, ServerConfig, Single, includes, node, overrides,
-    template,
+    ClientConfig, ClientTexts, Flag, LoadOptions, Loaded, ServerConfig, Single, TextFile, includes,
+    node, overrides, template,
 };
 
 /// What a configuration depends on besides its file: the environment, given explicitly so that
@@ -73,6 +73,8 @@ pub(super) enum Input<'a> {
     File(&'a Path),
     /// A text, as if it were the content of this file.
     Text(&'a Path, &'a [u8]),
+    /// Texts as they were read once: the main file's, and those of all that it included.
+    Kept(&'a ClientTexts),
     /// Flags alone.
     Flags(&'a [Flag]),
 }
@@ -85,7 +87,7 @@ pub(super) fn server(
 ) -> Result<Loaded<ServerConfig>, ConfigErrors> {
     let mut report = Report::default();
     let (own, other) = (table::<RawServer>(), table::<RawClient>());
-    let (raw, _): (RawServer, _) = layers(&mut report, input, options, env, own, other);
+    let (raw, _): (RawServer, _) = layers(&mut report, input, options, env, (own, other), None);
     let mut context = Context {
         report: &mut report,
         options,
@@ -103,28 +105,36 @@ pub(super) fn client(
     options: &LoadOptions,
     env: &Env,
 ) -> Result<Loaded<ClientConfig>, ConfigErrors> {
+    client_with_texts(input, single, options, env, &mut ClientTexts::default())
+}
+
+/// Does the same, and keeps what was read in `texts`.
+pub(super) fn client_with_texts(
+    input: &Input<'_>,
+    single: Option<&Single>,
+    options: &LoadOptions,
+    env: &Env,
+    texts: &mut ClientTexts,
+) -> Result<Loaded<ClientConfig>, ConfigErrors> {
     let mut report = Report::default();
-    let (own, other) = (table::<RawClient>(), table::<RawServer>());
-    let (raw, file): (RawClient, _) = layers(&mut report, input, options, env, own, other);
+    let tables = (table::<RawClient>(), table::<RawServer>());
+    let read_main = Some(&mut texts.main);
+    let (raw, file): (RawClient, _) = layers(&mut report, input, options, env, tables, read_main);
     let mut proxies: Vec<_> = located(file, "proxies", raw.proxies.clone());
     let mut visitors: Vec<_> = located(file, "visitors", raw.visitors.clone());
-    let followed = if env.has_files {
-        raw.includes.as_slice()
-    } else {
-        &[]
+    let included = match input {
+        Input::Kept(kept) => kept.included_bytes(),
+        _ if env.has_files => read_included(&mut report, file, &raw.includes),
+        _ => Vec::new(),
     };
-    for (idx, entry) in followed.iter().enumerate() {
-        match includes::find(entry) {
-            Ok(files) => {
-                for path in files {
-                    let (raw, file): (RawClient, _) =
-                        included(&mut report, &path, options, env, own);
-                    proxies.extend(located(file, "proxies", raw.proxies));
-                    visitors.extend(located(file, "visitors", raw.visitors));
-                }
-            }
-            Err(message) => report.error(file, &format!("includes[{idx}]"), message),
-        }
+    for (path, bytes) in &included {
+        let number = report.next_source();
+        let dict = parse(&mut report, path, bytes, options, env, tables.0);
+        let layers = vec![(path.display().to_string(), dict)];
+        let raw: RawClient = extract(&mut report, layers);
+        proxies.extend(located(number, "proxies", raw.proxies));
+        visitors.extend(located(number, "visitors", raw.visitors));
+        texts.included.push(TextFile::new(path, bytes));
     }
     match single {
         Some(Single::Proxy(flags)) => {
@@ -159,8 +169,8 @@ fn layers<T: DeserializeOwned + Default>(
     input: &Input<'_>,
     options: &LoadOptions,
     env: &Env,
-    own: &'static Table,
-    other: &'static Table,
+    (own, other): (&'static Table, &'static Table),
+    read_main: Option<&mut TextFile>,
 ) -> (T, usize) {
     let (name, base) = match input {
         Input::Flags(flags) => (
@@ -168,15 +178,25 @@ fn layers<T: DeserializeOwned + Default>(
             overrides::from_flags(report, flags, own),
         ),
         Input::File(path) => match read(path) {
-            Ok(bytes) => (
-                path.display().to_string(),
-                parse(report, path, &bytes, options, env, own),
-            ),
+            Ok(bytes) => {
+                if let Some(main) = read_main {
+                    *main = TextFile::new(path, &bytes);
+                }
+                (
+                    path.display().to_string(),
+                    parse(report, path, &bytes, options, env, own),
+                )
+            }
             Err(error) => {
                 report.push(error);
                 return (T::default(), 0);
             }
         },
+        Input::Kept(kept) => {
+            let TextFile { path, text } = &kept.main;
+            let dict = parse(report, Path::new(path), text.as_bytes(), options, env, own);
+            (path.clone(), dict)
+        }
         Input::Text(path, bytes) => (
             path.display().to_string(),
             parse(report, path, bytes, options, env, own),
@@ -188,28 +208,23 @@ fn layers<T: DeserializeOwned + Default>(
     (extract(report, layers), 0)
 }
 
-/// Reads a file that another one includes.
-fn included<T: DeserializeOwned + Default>(
-    report: &mut Report,
-    path: &Path,
-    options: &LoadOptions,
-    env: &Env,
-    own: &'static Table,
-) -> (T, usize) {
-    match read(path) {
-        Ok(bytes) => {
-            let file = report.next_source();
-            let dict = parse(report, path, &bytes, options, env, own);
-            (
-                extract(report, vec![(path.display().to_string(), dict)]),
-                file,
-            )
-        }
-        Err(error) => {
-            report.push(error);
-            (T::default(), 0)
+/// Reads the files that `includes` of file number `file` names. What cannot be read is reported.
+fn read_included(report: &mut Report, file: usize, includes: &[String]) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut texts = Vec::new();
+    for (idx, entry) in includes.iter().enumerate() {
+        match includes::find(entry) {
+            Ok(files) => {
+                for path in files {
+                    match read(&path) {
+                        Ok(bytes) => texts.push((path, bytes)),
+                        Err(error) => report.push(error),
+                    }
+                }
+            }
+            Err(message) => report.error(file, &format!("includes[{idx}]"), message),
         }
     }
+    texts
 }
 
 /// Reads a file, up to a bound. The error is in Go's words, without anything before it.

@@ -1,11 +1,13 @@
 //! What the files say, before defaults and checks: frp's keys under frp's names. The entries of
-//! `proxies` and `visitors` are in `raw_proxy.rs`, `transport.auto` in `raw_switching.rs`.
+//! `proxies` and `visitors` are in `raw_proxy.rs`, `transport.auto` in `raw_switching.rs`, `recovery`
+//! and `alerts` in `raw_recovery.rs`.
 //!
 //! A zero value means "not set", as in frp. Only where the difference matters there is an `Option`.
 
 use std::collections::BTreeMap;
 
 use super::raw_proxy::{RawProxy, RawVisitor};
+use super::raw_recovery::{RawAlert, RawRecovery};
 use super::raw_switching::{RawClientAuto, RawHold, RawServerAuto};
 use super::shape::raw;
 
@@ -147,6 +149,8 @@ raw! {
         "proxies" proxies: Vec<RawProxy>,
         "visitors" visitors: Vec<RawVisitor>,
         "stateDir" state_dir: String,
+        "recovery" recovery: RawRecovery,
+        "alerts" alerts: Vec<RawAlert>,
     }
 }
 

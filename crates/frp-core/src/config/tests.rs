@@ -9,6 +9,7 @@ mod link;
 mod overrides;
 mod properties;
 mod proxies;
+mod recovery;
 mod spans;
 mod switching;
 mod validation;

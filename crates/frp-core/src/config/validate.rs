@@ -6,6 +6,7 @@ mod common;
 mod link;
 mod names;
 mod proxy;
+mod recovery;
 mod server;
 mod switching;
 

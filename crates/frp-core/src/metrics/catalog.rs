@@ -313,6 +313,48 @@ pub static EVENTS: &[Event] = &[
         "Users of udp proxies that were forgotten for newer ones.",
     )
     .begins(PLAIN),
+    Event::counter(
+        At::Frpc,
+        "holdfast_config_rollbacks_total",
+        "How often a configuration was taken back, by what found that it does not work.",
+    )
+    .begins(&[
+        &[("cause", "reload")],
+        &[("cause", "start")],
+        &[("cause", "watch")],
+        &[("cause", "hand")],
+    ]),
+    Event::counter(
+        At::Frpc,
+        "holdfast_config_history_failures_total",
+        "Versions of the configuration that could not be written or read.",
+    )
+    .begins(PLAIN),
+    Event::counter(
+        At::Frpc,
+        "holdfast_recovery_steps_total",
+        "What was done about trouble, by step.",
+    )
+    .begins(&[
+        &[("step", "reprobe")],
+        &[("step", "switch")],
+        &[("step", "login")],
+        &[("step", "restart")],
+        &[("step", "rollback")],
+    ]),
+    Event::counter(
+        At::Frpc,
+        "holdfast_alerts_total",
+        "Messages to webhooks and commands, by what became of them.",
+    )
+    .begins(&[
+        &[("type", "webhook"), ("result", "sent")],
+        &[("type", "webhook"), ("result", "failed")],
+        &[("type", "webhook"), ("result", "dropped")],
+        &[("type", "command"), ("result", "sent")],
+        &[("type", "command"), ("result", "failed")],
+        &[("type", "command"), ("result", "dropped")],
+    ]),
 ];
 
 #[cfg(test)]

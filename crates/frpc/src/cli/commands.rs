@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use frp_core::config::Bandwidth;
 
+use super::recovery_commands::{ConfigCommand, RecoveryArgs};
+
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -96,6 +98,14 @@ pub enum Command {
         #[command(flatten)]
         flags: AdminFlags,
     },
+    /// The versions of the configuration that were applied
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// How the running frpc gets itself out of trouble, and its parts
+    Recovery(RecoveryArgs),
     /// NAT hole punching related commands
     Nathole {
         /// What to do.
@@ -482,7 +492,7 @@ fn parse_pair(text: &str) -> Result<String, String> {
 }
 
 /// A duration as Go writes it: `30s`, `1m30s`, `1.5h`, `250ms`, `0`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration \"{text}\"");
     if text == "0" {
         return Ok(Duration::ZERO);

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +18,8 @@ use frp_core::proto::policy::{Config as PolicyConfig, Health};
 use frp_core::state::StateDir;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::client::unix_now;
 
 /// What is remembered of one server. Clones share it.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ struct Record {
     health: String,
     /// When `health` was so, in seconds since 1970.
     saved_at: u64,
+    /// When the last session was logged in to, in seconds since 1970.
+    logged_in_at: i64,
 }
 
 impl std::fmt::Debug for Record {
@@ -136,6 +140,11 @@ impl Memory {
         }
     }
 
+    /// When the last session was logged in to, in seconds since 1970; 0 without one.
+    pub(crate) fn logged_in_at(&self) -> i64 {
+        self.inner.record.lock().logged_in_at
+    }
+
     /// What proves the last held session.
     pub(crate) fn previous(&self) -> Option<(SessionId, ResumeKey)> {
         let record = self.inner.record.lock();
@@ -184,6 +193,7 @@ impl Memory {
         {
             let mut record = self.inner.record.lock();
             run_id.clone_into(&mut record.run_id);
+            record.logged_in_at = unix_now();
             let (session_id, key) = held
                 .map(|(id, key)| (STANDARD.encode(id), STANDARD.encode(key.to_bytes())))
                 .unwrap_or_default();
@@ -240,11 +250,7 @@ impl Memory {
 }
 
 fn now() -> u64 {
-    u64::try_from(crate::client::unix_now()).unwrap_or_else(|_| {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
-    })
+    u64::try_from(unix_now()).unwrap_or_default()
 }
 
 /// Server and port for people, and a number that tells everything apart.
@@ -256,12 +262,8 @@ fn file_name(config: &ClientConfig, identity: &str) -> String {
         &config.client_id,
         identity,
     ];
-    // FNV-1a: the same in every build. What collides shares what it knows, which the lock and the
-    // server's own checks make harmless.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in parts.join("\0").bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    // What collides shares what it knows, which the lock and the server's own checks make harmless.
+    let hash = hash(parts.join("\0").as_bytes());
     let host: String = config
         .server_addr
         .chars()
@@ -272,6 +274,13 @@ fn file_name(config: &ClientConfig, identity: &str) -> String {
         .take(MAX_HOST_LEN)
         .collect();
     format!("server-{host}-{}-{hash:016x}.json", config.server_port)
+}
+
+/// FNV-1a: the same in every build.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Of the host's name in a file's name, which has 255 bytes.

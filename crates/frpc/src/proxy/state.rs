@@ -91,6 +91,13 @@ impl ProxyState {
         due
     }
 
+    /// One that frps has refused is asked for at the next poll.
+    pub fn retry(&mut self) {
+        if self.phase == Phase::StartError {
+            self.phase = Phase::New;
+        }
+    }
+
     /// frps has answered. An answer that is not awaited changes nothing.
     pub fn handle_answer(
         &mut self,
@@ -180,6 +187,18 @@ mod tests {
         assert!(proxy.poll(now + Duration::from_secs(30)));
         assert_eq!(proxy.handle_answer(now, ":1", ""), Ok(()));
         assert_eq!(proxy.error(), "");
+    }
+
+    #[test]
+    fn a_refused_proxy_can_be_asked_for_sooner() {
+        let now = Instant::now();
+        let mut proxy = ProxyState::new(now);
+        assert!(proxy.poll(now));
+        proxy.retry();
+        assert!(!proxy.poll(now), "an answer is awaited");
+        let _ = proxy.handle_answer(now, "", "port already used");
+        proxy.retry();
+        assert!(proxy.poll(now));
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub(in super::super) fn client(
     let server_port = server_port(context, raw.server_port);
     let udp_packet_size = context.udp_packet_size(raw.udp_packet_size);
 
+    let recovery = context.recovery(&raw.recovery);
+    let alerts = context.alerts(&raw.alerts);
+
     unique(context, "proxy", proxies, |proxy| &proxy.name);
     unique(context, "visitor", visitors, |visitor| &visitor.name);
     let is_used = |name: &str, enabled: Option<bool>| {
@@ -68,6 +71,8 @@ pub(in super::super) fn client(
         udp_packet_size,
         metadatas: raw.metadatas.clone(),
         state_dir: path(&raw.state_dir),
+        recovery,
+        alerts,
         proxies: checked_proxies,
         visitors: checked_visitors,
     }

@@ -337,6 +337,7 @@ impl Driver {
             return;
         }
         self.report.login_failed(Instant::now(), &error);
+        self.context.health.login_failed(&error);
         let Some(first) = &mut self.first else {
             return;
         };
