@@ -33,7 +33,7 @@ use crate::path::{Pace, PathReport, ProberEvent, Random};
 use carrier::Carrier;
 use dialing::{Outage, Plan};
 use doubt::Doubt;
-use health::Place;
+use health::{LastUsed, Place};
 use quality::{Pause, Question};
 use score::Capacity;
 use stay::Stay;
@@ -57,7 +57,7 @@ pub struct Policy {
     next_carrier: u64,
     in_use: Option<CarrierId>,
     /// What was in use last, also in the session before.
-    last_used: Option<Transport>,
+    last_used: Option<LastUsed>,
     generation: u64,
     is_switching: bool,
     /// Whether there is a session whose streams are kept.
@@ -71,7 +71,7 @@ pub struct Policy {
     pause: Pause,
     stay: Stay,
     capacity: Capacity,
-    /// Chosen by hand: neither quality nor preference change it.
+    /// Chosen by hand: neither quality nor preference change it. Until it is in use it is looked for.
     manual: Option<Transport>,
     n_users: usize,
     last_user: Instant,
@@ -106,7 +106,7 @@ impl Policy {
             carriers: BTreeMap::new(),
             next_carrier: 1,
             in_use: None,
-            last_used: health.last_used,
+            last_used: health.last_used(),
             generation: 0,
             is_switching: false,
             has_session: false,
@@ -269,7 +269,8 @@ impl Policy {
         self.settle(now);
     }
 
-    /// Switches by hand. The transport stays until it dies or is released.
+    /// Switches by hand. The transport stays until it dies while another lives, or is released. One
+    /// that cannot be had at the moment is looked for, whatever is used meanwhile.
     pub fn switch_to(&mut self, now: Instant, transport: Transport) {
         self.manual = Some(transport);
         // What was being compared is decided.
@@ -288,6 +289,12 @@ impl Policy {
     pub fn release(&mut self, now: Instant) {
         self.manual = None;
         self.settle(now);
+    }
+
+    /// The transport that was chosen by hand.
+    #[must_use]
+    pub fn by_hand(&self) -> Option<Transport> {
+        self.manual
     }
 
     /// The next thing to do.
@@ -341,6 +348,12 @@ impl Policy {
         Some(self.places[place].candidate.transport)
     }
 
+    /// Index of the candidate that a carrier or attempt is of, if the policy knows it.
+    #[must_use]
+    pub fn candidate_of(&self, carrier: CarrierId) -> Option<usize> {
+        self.carriers.get(&carrier).map(|entry| entry.place)
+    }
+
     /// What should outlive the program.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -356,8 +369,12 @@ impl Policy {
         numbers: Option<(Measured, Measured)>,
     ) {
         let from = self.in_use.filter(|from| *from != to);
-        let from_transport = from.map_or(self.last_used, |from| Some(self.transport(from)));
+        let from_transport = match from {
+            Some(from) => Some(self.transport(from)),
+            None => self.last_used.map(|last| last.transport),
+        };
         let to_transport = self.transport(to);
+        let is_ipv6 = self.is_ipv6(to);
         let has_choice = from.is_some() && cause != Cause::Manual;
         let is_dry_run = self.config.is_dry_run && has_choice;
         let config = &self.config;
@@ -366,6 +383,7 @@ impl Policy {
         self.tell(Notice::Switched {
             from: from_transport.filter(|_| self.has_session),
             to: to_transport,
+            is_ipv6,
             cause,
             numbers,
             is_dry_run,
@@ -374,11 +392,19 @@ impl Policy {
         if is_dry_run {
             return;
         }
+        // In an outage nothing has lived that would have been better.
+        let is_death = matches!(cause, Cause::Died(_)) && self.outage.is_none();
+        if is_death && from_transport == self.manual && self.manual != Some(to_transport) {
+            self.manual = None;
+        }
         self.in_use = Some(to);
         if let Some(entry) = self.carriers.get_mut(&to) {
             entry.begin_use(now);
         }
-        self.last_used = Some(to_transport);
+        self.last_used = Some(LastUsed {
+            transport: to_transport,
+            is_ipv6,
+        });
         self.generation += 1;
         self.is_switching = true;
         self.has_session = true;
@@ -417,6 +443,7 @@ impl Policy {
             self.begin_outage(now, None);
         }
         self.promote_heir(now);
+        self.follow_wish(now);
         self.drop_old_attempts(now);
         self.run_outage(now);
         self.launch_plans(now);
@@ -487,6 +514,12 @@ impl Policy {
 
     fn family(&self, carrier: CarrierId) -> Family {
         self.transport(carrier).family()
+    }
+
+    /// Whether a carrier goes over IPv6, as far as that is told apart.
+    fn is_ipv6(&self, carrier: CarrierId) -> bool {
+        let place = self.candidate_of(carrier);
+        place.is_some_and(|place| self.places[place].candidate.is_ipv6)
     }
 
     /// Place in the order of preference: fallbacks come last.

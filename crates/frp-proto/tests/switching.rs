@@ -452,6 +452,77 @@ fn a_switch_by_hand_stays_until_it_is_released() {
 }
 
 #[test]
+fn a_transport_that_is_asked_for_in_an_outage_is_used_once_it_can_be_had() {
+    each_seed(50, |seed| {
+        let mut run = on_quic(seed);
+        run.link.drop_all();
+        run.run_secs(5);
+        run.tell_policy(|policy, now| policy.switch_to(now, Tcp));
+        // UDP is back before it.
+        run.run_secs(3);
+        run.link.restore();
+        run.link.drop_tcp();
+        run.run_secs(20);
+        assert_eq!(run.transport(), Some(Quic), "better than nothing");
+        run.link.restore();
+        run.run_secs(400);
+        assert_eq!(run.transport(), Some(Tcp));
+        run.run_secs(60);
+        assert_eq!(run.transport(), Some(Tcp));
+    });
+}
+
+#[test]
+fn what_was_asked_for_is_not_insisted_on_once_it_has_died_beside_another() {
+    let mut run = on_quic(1);
+    run.tell_policy(|policy, now| policy.switch_to(now, Tcp));
+    run.run_secs(60);
+    assert_eq!(run.transport(), Some(Tcp));
+    run.link.drop_tcp();
+    run.run_secs(10);
+    assert_eq!(run.transport(), Some(Quic));
+    run.link.restore();
+    run.run_secs(400);
+    assert_eq!(run.transport(), Some(Quic));
+    assert_eq!(run.policy.by_hand(), None);
+}
+
+#[test]
+fn a_server_with_two_versions_of_ip_is_reached_over_the_one_that_works() {
+    each_seed(50, |seed| {
+        let candidates = candidates::of_both_ips(&[Quic, Tcp]);
+        let mut link = Link::new(seed);
+        link.ipv6_dropped = true;
+        let mut run = Run::with(seed, Config::default(), &candidates, link);
+        run.run_secs(1);
+        assert_eq!(run.transport(), Some(Quic));
+        assert_eq!(run.is_ipv6(), Some(false));
+        run.run_secs(60);
+        assert_eq!(run.is_ipv6(), Some(false));
+        assert!(!run.policy.health().last_used_ipv6);
+    });
+}
+
+#[test]
+fn a_version_of_ip_that_dies_is_left_and_the_transport_is_returned_to_over_the_other() {
+    each_seed(50, |seed| {
+        let candidates = candidates::of_both_ips(&[Quic, Tcp]);
+        let link = Link::new(seed);
+        let mut run = Run::with(seed, Config::default(), &candidates, link).on(Quic);
+        run.demand = Demand::Bulk;
+        run.run_for(millis(20_000 + seed * 37));
+        assert_eq!((run.transport(), run.is_ipv6()), (Some(Quic), Some(true)));
+        run.mark();
+        run.link.ipv6_dropped = true;
+        run.run_secs(10);
+        assert_eq!(run.is_ipv6(), Some(false));
+        run.pause_below(millis(1800));
+        run.run_secs(400);
+        assert_eq!((run.transport(), run.is_ipv6()), (Some(Quic), Some(false)));
+    });
+}
+
+#[test]
 fn a_carrier_that_is_closed_is_replaced_at_once() {
     each_seed(50, |seed| {
         let mut run = on_quic(seed);

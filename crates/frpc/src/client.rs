@@ -33,7 +33,7 @@ use crate::proxy::{ProxyNumbers, ProxySet};
 use crate::recovery::health::Health;
 use crate::retry::{Backoff, FIRST_LOGIN_CAP, RELOGIN_CAP, Reconnect};
 use crate::status::ProxyStatus;
-use crate::transport::{Dialers, needs_goodbye};
+use crate::transport::{Addresses, Dialers, needs_goodbye};
 
 /// One frpc: a server, and what is published and visited there.
 #[derive(Debug)]
@@ -437,7 +437,7 @@ impl Client {
         // Only a pinned transport comes here.
         let kind = config.transport.protocol.pinned();
         let kind = kind.unwrap_or(TransportKind::Tcp);
-        let Some(transport) = self.dialers.get(kind) else {
+        let Some(transport) = self.dialers.get(kind, Addresses::All) else {
             return Err(LoginError::NoTransport(kind));
         };
         let server = Endpoint {

@@ -1,6 +1,7 @@
 //! The transports that the configuration asks for.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,44 @@ pub enum TransportError {
 /// The transports by which a client may dial its server, prepared at start: the files of the TLS
 /// settings are read once, and what is wrong with them ends the program then.
 #[derive(Clone, Debug)]
-pub struct Dialers(BTreeMap<TransportKind, Arc<dyn Transport>>);
+pub struct Dialers(BTreeMap<(TransportKind, Addresses), Arc<dyn Transport>>);
+
+/// Which addresses of the server a dial tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Addresses {
+    /// Whichever there are.
+    All,
+    /// Those of IPv6.
+    V6,
+    /// Those of IPv4.
+    V4,
+}
+
+impl Addresses {
+    /// Those that the server of `config` is to be looked for at, apart from each other: of a name
+    /// there may be both kinds, and one of them may be broken.
+    pub(crate) fn apart(config: &ClientConfig) -> &'static [Self] {
+        // A zone belongs to an address.
+        let host = config.server_addr.split('%').next().unwrap_or_default();
+        let transport = &config.transport;
+        let is_bound = transport.connect_server_local_ip.is_some();
+        let is_one = host.parse::<IpAddr>().is_ok() || is_bound || transport.proxy_url.is_some();
+        if is_one {
+            &[Self::All]
+        } else {
+            &[Self::V6, Self::V4]
+        }
+    }
+
+    /// Dialling from no address in particular, but of one kind, leaves out the others.
+    fn local_ip(self) -> Option<IpAddr> {
+        match self {
+            Self::All => None,
+            Self::V6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+            Self::V4 => Some(Ipv4Addr::UNSPECIFIED.into()),
+        }
+    }
+}
 
 impl Dialers {
     /// Prepares what `config` asks for: the pinned transport and its fallbacks, or all.
@@ -43,10 +81,17 @@ impl Dialers {
             Some(kind) => [&[kind][..], &transport.auto.fallback].concat(),
             None => ALL.to_vec(),
         };
-        let dialers = kinds
-            .into_iter()
-            .map(|kind| Ok((kind, dialer_of(config, kind)?)))
-            .collect::<Result<_, TransportError>>()?;
+        let mut dialers = BTreeMap::new();
+        for kind in kinds {
+            dialers.insert((kind, Addresses::All), dialer_of(config, kind)?);
+            for &addresses in Addresses::apart(config) {
+                if let Some(ip) = addresses.local_ip() {
+                    let mut config = config.clone();
+                    config.transport.connect_server_local_ip = Some(ip);
+                    dialers.insert((kind, addresses), dialer_of(&config, kind)?);
+                }
+            }
+        }
         Ok(Self(dialers))
     }
 
@@ -55,12 +100,30 @@ impl Dialers {
     pub fn from_transports(
         transports: impl IntoIterator<Item = (TransportKind, Arc<dyn Transport>)>,
     ) -> Self {
-        Self(transports.into_iter().collect())
+        let all = |(kind, transport)| ((kind, Addresses::All), transport);
+        Self(transports.into_iter().map(all).collect())
+    }
+
+    /// This one for these addresses only.
+    #[must_use]
+    pub fn with(
+        mut self,
+        kind: TransportKind,
+        addresses: Addresses,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
+        self.0.insert((kind, addresses), transport);
+        self
     }
 
     /// The one of this kind, if it was prepared.
-    pub(crate) fn get(&self, kind: TransportKind) -> Option<Arc<dyn Transport>> {
-        self.0.get(&kind).cloned()
+    pub(crate) fn get(
+        &self,
+        kind: TransportKind,
+        addresses: Addresses,
+    ) -> Option<Arc<dyn Transport>> {
+        let of = |addresses| self.0.get(&(kind, addresses)).cloned();
+        of(addresses).or_else(|| of(Addresses::All))
     }
 }
 
@@ -224,13 +287,34 @@ mod tests {
         for kind in ALL {
             config.transport.protocol = Protocol::Pinned(kind);
             let dialers = Dialers::new(&config).unwrap();
-            assert_eq!(dialers.get(kind).unwrap().kind(), kind);
+            assert_eq!(dialers.get(kind, Addresses::All).unwrap().kind(), kind);
             assert_eq!(dialers.0.len(), 1);
         }
         config.transport.auto.fallback = vec![TransportKind::Tcp];
         assert_eq!(Dialers::new(&config).unwrap().0.len(), 2);
         config.transport.protocol = Protocol::Auto;
         assert_eq!(Dialers::new(&config).unwrap().0.len(), 5);
+    }
+
+    #[test]
+    fn only_of_a_name_that_is_dialled_directly_both_versions_of_ip_are_told_apart() {
+        let apart = |change: &dyn Fn(&mut ClientConfig)| {
+            let mut config = ClientConfig {
+                server_addr: "frps.example".to_owned(),
+                ..ClientConfig::default()
+            };
+            change(&mut config);
+            let n_dialers = Dialers::new(&config).unwrap().0.len();
+            (Addresses::apart(&config).len(), n_dialers)
+        };
+        assert_eq!(apart(&|_| {}), (2, 3));
+        assert_eq!(apart(&|c| c.server_addr = "192.0.2.1".into()), (1, 1));
+        assert_eq!(apart(&|c| c.server_addr = "fe80::1%eth0".into()), (1, 1));
+        let local = Some("192.0.2.2".parse().unwrap());
+        assert_eq!(
+            apart(&|c| c.transport.connect_server_local_ip = local),
+            (1, 1)
+        );
     }
 
     #[test]

@@ -145,19 +145,31 @@ impl Policy {
             // Where TCP gets through they are not needed; where it does not, they may.
             Transport::Wss | Transport::WebSocket => config.tcp_after + config.kcp_after,
         };
-        if self.last_used == Some(candidate.transport) {
+        let last_used = self.last_used;
+        if last_used.is_some_and(|last| last.transport == candidate.transport) {
             wait = Duration::ZERO;
         }
         if place.seems_closed() {
             wait += config.tcp_after;
         }
-        if !candidate.is_ipv6 && self.places.iter().any(|place| place.candidate.is_ipv6) {
+        if candidate.is_ipv6 != self.prefers_ipv6() {
             wait += config.ipv4_after;
         }
         if candidate.is_fallback {
             wait += config.fallback_after;
         }
         wait
+    }
+
+    /// Whether IPv6 is tried first: what was used last, else IPv6 where there is any (RFC 8305
+    /// section 4).
+    fn prefers_ipv6(&self) -> bool {
+        let has = |is_ipv6| {
+            let mut places = self.places.iter();
+            places.any(|place| place.candidate.is_ipv6 == is_ipv6)
+        };
+        let wanted = self.last_used.is_none_or(|last| last.is_ipv6);
+        if has(wanted) { wanted } else { !wanted }
     }
 
     /// Starts the attempts whose time has come.
@@ -224,7 +236,7 @@ impl Policy {
         entry.live_since = Some(now);
         entry.good_since = now;
         entry.last_life = now;
-        let (place, purpose) = (entry.place, entry.purpose);
+        let place = entry.place;
         self.places[place].succeed();
 
         match (self.in_use, self.outage) {
@@ -239,9 +251,6 @@ impl Policy {
                 );
             }
             (Some(_), Some(_)) => self.found_heir(now),
-            (Some(_), None) if purpose == Purpose::Manual => {
-                self.promote(now, carrier, Cause::Manual, None);
-            }
             (Some(_), None) => {
                 let is_measured = self.measure_until.is_some();
                 let pace = if is_measured {
@@ -267,6 +276,7 @@ impl Policy {
         if let Some(outage) = &mut self.outage {
             outage.host_answers = host_answers;
         }
+        self.hurry_other_ip(now, place);
         if failure == DialFailure::Login && self.in_use.is_none() {
             self.is_refused = true;
         }
@@ -286,13 +296,29 @@ impl Policy {
         });
     }
 
-    /// Whether a failure of `place` is evidence against it: a carrier of the other family has
-    /// lived since the attempt began. Otherwise the whole network, or the server, may be away.
+    /// What waits for its turn after an attempt over the other version of IP need not wait once
+    /// that has failed (RFC 8305 section 5): there may be no address of that version at all.
+    fn hurry_other_ip(&mut self, now: Instant, failed: usize) {
+        let failed = self.places[failed].candidate;
+        for plan in &mut self.plans {
+            let candidate = self.places[plan.place].candidate;
+            let is_other = candidate.is_ipv6 != failed.is_ipv6;
+            if is_other && candidate.transport == failed.transport {
+                plan.at = plan.at.min(now);
+            }
+        }
+    }
+
+    /// Whether a failure of `place` is evidence against it: a carrier of the other family, or over
+    /// the other version of IP, has lived since the attempt began. Otherwise the whole network, or
+    /// the server, may be away.
     fn lives_beside(&self, place: usize, since: Instant) -> bool {
-        let family = self.places[place].candidate.transport.family();
+        let candidate = self.places[place].candidate;
         self.carriers.iter().any(|(id, entry)| {
             let lives = entry.is_live() && !entry.is_silent && entry.last_life >= since;
-            lives && self.family(*id) != family
+            let is_other = self.family(*id) != candidate.transport.family()
+                || self.is_ipv6(*id) != candidate.is_ipv6;
+            lives && is_other
         })
     }
 
@@ -416,27 +442,52 @@ impl Policy {
             others.any(|id| self.family(*id) == wanted)
         };
         let [udp, tcp] = [Family::Udp, Family::Tcp].map(is_there);
+        let asked_for = self.manual.filter(|asked_for| {
+            let mut all = self.carriers.keys();
+            all.all(|id| self.transport(*id) != *asked_for)
+        });
         (0..self.places.len()).filter(move |place| {
-            let wanted = self.places[*place].candidate.transport.family();
+            let transport = self.places[*place].candidate.transport;
+            let wanted = transport.family();
             let is_missing = match wanted {
                 Family::Udp => !udp,
                 Family::Tcp => !tcp,
             };
             let is_better = rank.is_some_and(|rank| self.rank(*place) < rank);
-            family.is_some() && is_missing && (family != Some(wanted) || is_better)
+            let is_wanted = is_missing && (family != Some(wanted) || is_better);
+            family.is_some() && (is_wanted || asked_for == Some(transport))
         })
     }
 
-    /// By what one of several candidates is chosen: what seems open, then preference.
-    pub(crate) fn place_rank(&self, place: usize, now: Instant) -> (bool, u32, usize, bool) {
+    /// By what one of several candidates is chosen: what seems open, then preference. Beside one in
+    /// use it is better to have another version of IP: a router that drops one mostly knows the other.
+    /// What somebody has asked for goes before all that.
+    pub(crate) fn place_rank(&self, place: usize, now: Instant) -> impl Ord + use<> {
         let entry = &self.places[place];
-        let is_ipv4 = !entry.candidate.is_ipv6;
+        let transport = entry.candidate.transport;
+        let wanted_ipv6 = match self.in_use {
+            Some(in_use) => !self.is_ipv6(in_use),
+            None => self.prefers_ipv6(),
+        };
         (
+            self.manual.is_some_and(|asked_for| asked_for != transport),
             !entry.is_due(now),
             entry.n_failures,
             self.rank(place),
-            is_ipv4,
+            entry.candidate.is_ipv6 != wanted_ipv6,
         )
+    }
+
+    /// Uses what somebody has asked for as soon as it lives.
+    pub(crate) fn follow_wish(&mut self, now: Instant) {
+        let (Some(asked_for), Some(in_use), None) = (self.manual, self.in_use, self.outage) else {
+            return;
+        };
+        if self.transport(in_use) != asked_for
+            && let Some(carrier) = self.best_live(now, |kind| kind == asked_for)
+        {
+            self.promote(now, carrier, Cause::Manual, None);
+        }
     }
 
     /// Whether the policy would rather use `carrier` when both are good.

@@ -290,7 +290,7 @@ impl Policy {
                 self.burst_of(in_use, self.config.confirm_len);
                 return;
             }
-            self.remember_death(now, in_use);
+            self.remember_death(now, in_use, heir);
             self.promote(now, heir, death, None);
             if let Some(doubt) = &mut self.doubt {
                 // Only a dry run comes here.
@@ -325,13 +325,15 @@ impl Policy {
         fresh.map(|(id, _)| *id)
     }
 
-    /// Silence of UDP while TCP lives is evidence against UDP.
-    fn remember_death(&mut self, now: Instant, carrier: CarrierId) {
+    /// Silence of UDP while TCP lives is evidence against UDP, and that of one version of IP while
+    /// the other lives against that.
+    fn remember_death(&mut self, now: Instant, carrier: CarrierId, heir: CarrierId) {
         let Some(entry) = self.carriers.get(&carrier) else {
             return;
         };
         let quiet = self.is_quiet(now);
-        let is_evidence = self.family(carrier) == Family::Udp;
+        let is_evidence =
+            self.family(carrier) == Family::Udp || self.is_ipv6(carrier) != self.is_ipv6(heir);
         self.places[entry.place].fail(&self.config, now, is_evidence, quiet);
     }
 

@@ -90,6 +90,8 @@ const SEEMS_CLOSED: u32 = 3;
 pub struct Health {
     /// What was in use last.
     pub last_used: Option<Transport>,
+    /// Whether that went over IPv6.
+    pub last_used_ipv6: bool,
     /// The candidates that failed, and how often in a row.
     pub failures: Vec<(Transport, bool, u32)>,
 }
@@ -108,6 +110,7 @@ impl Health {
         };
         HealthFields {
             last_used: self.last_used.map_or("", Transport::name).to_owned(),
+            last_used_ipv6: self.last_used_ipv6,
             failures: self.failures.iter().take(MAX_ENTRIES).map(entry).collect(),
         }
         .to_json()
@@ -127,6 +130,7 @@ impl Health {
             });
         Ok(Self {
             last_used: Transport::from_name(&fields.last_used),
+            last_used_ipv6: fields.last_used_ipv6,
             failures: failures.collect(),
         })
     }
@@ -140,16 +144,24 @@ impl Health {
         self
     }
 
-    pub(crate) fn of(places: &[Place], last_used: Option<Transport>) -> Self {
+    pub(crate) fn of(places: &[Place], last_used: Option<LastUsed>) -> Self {
         let failed = places.iter().filter(|place| place.n_failures > 0);
         let entry = |place: &Place| {
             let candidate = place.candidate;
             (candidate.transport, candidate.is_ipv6, place.n_failures)
         };
         Self {
-            last_used,
+            last_used: last_used.map(|last| last.transport),
+            last_used_ipv6: last_used.is_some_and(|last| last.is_ipv6),
             failures: failed.map(entry).collect(),
         }
+    }
+
+    pub(crate) fn last_used(&self) -> Option<LastUsed> {
+        self.last_used.map(|transport| LastUsed {
+            transport,
+            is_ipv6: self.last_used_ipv6,
+        })
     }
 
     pub(crate) fn apply(&self, places: &mut [Place]) {
@@ -164,9 +176,17 @@ impl Health {
     }
 }
 
+/// What was in use last: the best to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastUsed {
+    pub(crate) transport: Transport,
+    pub(crate) is_ipv6: bool,
+}
+
 go_object! {
     struct HealthFields {
         last_used: String,
+        last_used_ipv6: bool,
         failures: Vec<FailureFields>,
     }
 }
@@ -187,6 +207,7 @@ mod tests {
     fn health_survives_the_program_and_is_forgotten_with_time() {
         let health = Health {
             last_used: Some(Transport::Tcp),
+            last_used_ipv6: true,
             failures: vec![(Transport::Quic, false, 4), (Transport::Kcp, true, 1)],
         };
         assert_eq!(Health::from_json(&health.to_json()), Ok(health.clone()));

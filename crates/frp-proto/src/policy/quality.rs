@@ -161,7 +161,7 @@ impl Policy {
     }
 
     fn look_for_questions(&mut self, now: Instant, in_use: CarrierId) {
-        if self.manual.is_some() {
+        if self.manual == Some(self.transport(in_use)) {
             return;
         }
         if let Some(preferred) = self.due_return(now, in_use) {

@@ -343,6 +343,8 @@ pub enum Notice {
         from: Option<Transport>,
         /// What is.
         to: Transport,
+        /// It goes over IPv6, where that is told apart.
+        is_ipv6: bool,
         /// Why.
         cause: Cause,
         /// The window that decided, where one did.

@@ -29,6 +29,9 @@ pub(crate) struct Drops {
     pub(crate) ways: [bool; 4],
 }
 
+/// Marks the address of a carrier over IPv6.
+pub(crate) const IPV6: u32 = 1 << 31;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) one_way: Duration,
@@ -45,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) udp_rejected: bool,
     /// Changes when the client's address does. Carriers of another address are cut off.
     pub(crate) address: u32,
+    /// IPv6 is dropped.
+    pub(crate) ipv6_dropped: bool,
     /// What sends over TCP, at both ends.
     pub(crate) tcp: TcpControl,
     random: Random,
@@ -64,6 +69,7 @@ impl Link {
             udp_rate_max: None,
             udp_rejected: false,
             address: 0,
+            ipv6_dropped: false,
             tcp: TcpControl::LossBased,
             random: Random::new(seed ^ 0x11ee_77aa),
             in_burst: [false; 2],
@@ -102,7 +108,8 @@ impl Link {
         let base = if family == Family::Udp { 0 } else { 2 };
         let is_dropped = self.drops.ways[base + usize::from(way == Way::ToClient)];
         let is_rejected = self.udp_rejected && family == Family::Udp;
-        is_dropped || is_rejected || address != self.address
+        let is_off = self.ipv6_dropped && address & IPV6 != 0;
+        is_dropped || is_rejected || is_off || address & !IPV6 != self.address
     }
 
     /// Sends one packet. `None` when it is lost, else how long it takes.

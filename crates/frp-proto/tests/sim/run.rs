@@ -12,7 +12,7 @@ use frp_proto::policy::{
 
 use crate::candidates;
 use crate::carrier::SimCarrier;
-use crate::link::{Link, Way};
+use crate::link::{IPV6, Link, Way};
 
 /// What the users do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +150,12 @@ impl Run {
 
     pub(crate) fn transport(&self) -> Option<Transport> {
         self.policy.transport_of(self.policy.in_use()?)
+    }
+
+    /// Whether what is in use goes over IPv6.
+    pub(crate) fn is_ipv6(&self) -> Option<bool> {
+        let candidate = self.policy.candidate_of(self.policy.in_use()?)?;
+        Some(self.candidates[candidate].is_ipv6)
     }
 
     /// The longest time without a byte delivered over the carrier in use.
@@ -531,7 +537,11 @@ impl Run {
                         Transport::Kcp => 3,
                         _ => 4,
                     };
-                    let entry = SimCarrier::new(transport, self.link.address);
+                    let ip = match self.candidates[candidate].is_ipv6 {
+                        true => IPV6,
+                        false => 0,
+                    };
+                    let entry = SimCarrier::new(transport, self.link.address | ip);
                     self.carriers.insert(carrier, entry);
                     self.push(Duration::ZERO, Event::Handshake(carrier, round_trips, 0));
                 }
@@ -551,7 +561,7 @@ impl Run {
                 }
                 Decision::Rebind { carrier } => {
                     if let Some(entry) = self.carriers.get_mut(&carrier) {
-                        entry.address = self.link.address;
+                        entry.address = self.link.address | (entry.address & IPV6);
                     }
                 }
                 Decision::Promote { carrier, .. } => {

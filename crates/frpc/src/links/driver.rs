@@ -22,7 +22,7 @@ use frp_core::hold::HeldSession;
 use frp_core::hold::watch::WatchEvent;
 use frp_core::proto::hold::key::SessionId;
 use frp_core::proto::hold::session::EndReason;
-use frp_core::proto::policy::{CarrierId, DeathCause, Policy, State, Transport};
+use frp_core::proto::policy::{CarrierId, DeathCause, Policy, State};
 use frp_core::session::Ending;
 use frp_core::transports::{BoxFuture, Carrier, DialError};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ use super::attempt::{self, Attempt, JoinOutcome, Opened, Tasks};
 use super::candidates::Ways;
 use super::memory::Memory;
 use super::network::{self, Changes};
-use super::report::Report;
+use super::report::{Names, Report};
 use super::{Begun, Command, LinksHandle};
 use crate::client::Context;
 use crate::login::LoginError;
@@ -88,7 +88,6 @@ pub(super) struct Driver {
     opened: Option<Opened>,
     /// The next attempt is worth a line.
     is_quiet: bool,
-    by_hand: Option<Transport>,
     report: Report,
 }
 
@@ -129,7 +128,9 @@ impl Driver {
         if let Some(opened) = &opened {
             // The attempt that finds it is the first, whatever was known.
             health.failures.clear();
-            health.last_used = super::candidates::transport(opened.carrier.kind());
+            health.last_used = ways.candidates().first().map(|way| way.transport);
+            let peer = opened.carrier.peer_addr().ip().to_canonical();
+            health.last_used_ipv6 = ways.has_both_ips() && peer.is_ipv6();
         }
         let now = Instant::now();
         let policy = Policy::new(config, &ways.candidates(), &health, rand::random(), now);
@@ -161,7 +162,6 @@ impl Driver {
             paused: None,
             opened,
             is_quiet: false,
-            by_hand: None,
             report: Report::default(),
         }
     }
@@ -351,12 +351,10 @@ impl Driver {
                 break;
             }
         }
-        let names: Vec<_> = self
-            .ways
-            .candidates()
-            .iter()
-            .map(|candidate| candidate.transport)
-            .collect();
+        let names = Names {
+            candidates: self.ways.names(),
+            has_both_ips: self.ways.has_both_ips(),
+        };
         let mut has_switched = false;
         while let Some(notice) = self.policy.poll_notice() {
             use frp_core::proto::policy::Notice;

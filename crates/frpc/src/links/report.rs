@@ -9,6 +9,9 @@ use frp_core::proto::policy::{Measured, Notice, State, Transport};
 use frp_core::transports::PathStats;
 use serde::{Deserialize, Serialize};
 
+use super::candidates::over;
+use crate::transport::Addresses;
+
 /// Where everything stands: `/api/links`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -82,6 +85,15 @@ pub(super) struct Report {
     complained_at: Option<Instant>,
 }
 
+/// What to call the ways to the server.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// In the policy's order.
+    pub(super) candidates: Vec<String>,
+    /// The version of IP tells them apart.
+    pub(super) has_both_ips: bool,
+}
+
 /// The events that are kept. At the bound the oldest is dropped.
 const MAX_EVENTS: usize = 64;
 
@@ -90,7 +102,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
 impl Report {
     /// Logs, counts and keeps what the policy tells.
-    pub(super) fn notice(&mut self, notice: &Notice, names: &[Transport]) {
+    pub(super) fn notice(&mut self, notice: &Notice, names: &Names) {
         let (kind, text) = describe(notice, names);
         match notice {
             Notice::Switched {
@@ -208,7 +220,7 @@ pub(super) fn tcp_control(stats: &PathStats) -> &'static str {
     }
 }
 
-fn describe(notice: &Notice, names: &[Transport]) -> (&'static str, String) {
+fn describe(notice: &Notice, names: &Names) -> (&'static str, String) {
     match notice {
         Notice::State { from, to } => {
             let (from, to) = (state_name(*from), state_name(*to));
@@ -260,11 +272,17 @@ fn describe(notice: &Notice, names: &[Transport]) -> (&'static str, String) {
         Notice::Switched {
             from,
             to,
+            is_ipv6,
             cause,
             numbers,
             ..
         } => {
             let cause = cause.name();
+            let to = match (names.has_both_ips, is_ipv6) {
+                (false, _) => to.to_string(),
+                (true, true) => format!("{to}{}", over(Addresses::V6)),
+                (true, false) => format!("{to}{}", over(Addresses::V4)),
+            };
             let mut text = match from {
                 Some(from) => format!("switched from {from} to {to}: {cause}"),
                 None => format!("use {to}: {cause}"),
@@ -279,7 +297,7 @@ fn describe(notice: &Notice, names: &[Transport]) -> (&'static str, String) {
             failure,
             retry_in,
         } => {
-            let name = names.get(*candidate).map_or("?", |name| name.name());
+            let name = names.candidates.get(*candidate).map_or("?", String::as_str);
             let retry = retry_in.map_or_else(String::new, |wait| {
                 format!(", next in {:.0} s", wait.as_secs_f64())
             });
@@ -334,11 +352,12 @@ mod tests {
             &Notice::Switched {
                 from: Some(Transport::Tcp),
                 to: Transport::Quic,
+                is_ipv6: false,
                 cause: Cause::Slow,
                 numbers: Some((numbers, numbers)),
                 is_dry_run: false,
             },
-            &[],
+            &Names::default(),
         );
         let events = report.events();
         assert_eq!(events.len(), MAX_EVENTS);
@@ -350,10 +369,16 @@ mod tests {
         let died = Notice::Switched {
             from: None,
             to: Transport::Quic,
+            is_ipv6: true,
             cause: Cause::Died(DeathCause::Closed),
             numbers: None,
             is_dry_run: false,
         };
-        assert_eq!(describe(&died, &[]).1, "use quic: closed");
+        assert_eq!(describe(&died, &Names::default()).1, "use quic: closed");
+        let both = Names {
+            has_both_ips: true,
+            ..Names::default()
+        };
+        assert_eq!(describe(&died, &both).1, "use quic over IPv6: closed");
     }
 }

@@ -3,13 +3,16 @@
 mod datagrams;
 mod holder;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::{ClientConfig, Protocol};
 use frp_core::proto::policy::Transport as Policy;
-use frp_core::transports::TransportKind::{Quic, Tcp};
+use frp_core::transports::Transport;
+use frp_core::transports::TransportKind::{Quic, Tcp, Wss};
 use frpc::client::Client;
 use frpc::links::memory::Memory;
+use frpc::transport::{Addresses, Dialers};
 
 use super::server::{echo_service, echoes, soon, tcp, wait_for_status};
 use holder::{Holder, Net};
@@ -55,6 +58,41 @@ async fn a_users_connection_lives_on_when_the_carrier_is_cut() {
     let links = running.client.links().await;
     assert_eq!(links.state, "connected", "{links:?}");
     assert!(links.events.iter().any(|event| event.kind == "dead"));
+}
+
+#[tokio::test]
+async fn a_users_connection_moves_to_the_other_version_of_ip_when_one_is_gone() {
+    // Two networks that TCP goes over, one for each version.
+    let net = Net::new(&[Tcp, Wss]);
+    let [v4, v6] = [Tcp, Wss].map(|kind| Arc::new(net.of(kind).clone()));
+    let mut holder = Holder::start(&net).await;
+    let mut config = Holder::config();
+    config.server_addr = "frps.example".to_owned();
+    with_echo(&mut config).await;
+    let dialers = Dialers::from_transports([(Tcp, v4 as Arc<dyn Transport>)]);
+    let dialers = dialers.with(Tcp, Addresses::V6, v6);
+    let running = Net::client_by(dialers, config, Memory::forgetful());
+    let mut session = holder.session().await;
+    session.agree().await;
+    let mut user = session.connect_user("echo").await;
+    echoes(&mut user, b"over IPv4").await;
+
+    for (gone, left) in [(Tcp, Wss), (Wss, Tcp)] {
+        net.of(left).set_reachable(true);
+        net.of(gone).set_reachable(false);
+        net.of(gone).lose_all();
+        echoes(&mut user, b"over the other").await;
+    }
+
+    assert_eq!(holder.n_logins(), 1);
+    let events = running.client.links().await.events;
+    for ip in ["IPv6", "IPv4"] {
+        let ending = format!("tcp over {ip}: closed");
+        assert!(
+            events.iter().any(|e| e.text.ends_with(&ending)),
+            "{events:?}"
+        );
+    }
 }
 
 #[tokio::test]

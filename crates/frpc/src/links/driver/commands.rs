@@ -72,16 +72,15 @@ impl Driver {
         }
         let now = Instant::now();
         let Some(to) = to else {
-            self.by_hand = None;
             self.policy.release(now);
             return Ok(());
         };
         let candidates = self.ways.candidates();
         if !candidates.iter().any(|way| way.transport == to) {
-            let names: Vec<_> = candidates.iter().map(|way| way.transport.name()).collect();
+            let mut names: Vec<_> = candidates.iter().map(|way| way.transport.name()).collect();
+            names.dedup();
             return Err(SwitchError::NotACandidate(to, names.join(", ")));
         }
-        self.by_hand = Some(to);
         self.policy.switch_to(now, to);
         Ok(())
     }
@@ -103,7 +102,7 @@ impl Driver {
         LinksStatus {
             state: state.to_owned(),
             note: note.to_owned(),
-            by_hand: self.by_hand.map_or("", Transport::name).to_owned(),
+            by_hand: self.policy.by_hand().map_or("", Transport::name).to_owned(),
             carriers: carriers.collect(),
             held_streams: stats.n_streams,
             held_bytes: stats.kept_bytes,

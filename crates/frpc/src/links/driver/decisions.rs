@@ -52,16 +52,18 @@ impl Driver {
     }
 
     pub(super) fn dial(&mut self, id: CarrierId, candidate: usize) {
-        let Some((kind, endpoint)) = self.ways.get(candidate) else {
+        let Some((kind, addresses, endpoint)) = self.ways.get(candidate) else {
             return;
         };
-        if candidate == 0
-            && let Some(opened) = self.opened.take()
-        {
+        let ways = &self.ways;
+        let opened = self
+            .opened
+            .take_if(|opened| ways.is_of_pinned(candidate, opened.carrier.peer_addr().ip()));
+        if let Some(opened) = opened {
             self.begin(id, candidate, opened);
             return;
         }
-        let Some(transport) = self.dialers.get(kind) else {
+        let Some(transport) = self.dialers.get(kind, addresses) else {
             return;
         };
         if self.live.is_none() && self.plain.is_none() && !self.is_quiet {

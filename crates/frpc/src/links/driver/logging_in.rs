@@ -1,6 +1,7 @@
 //! How a carrier that has been dialled comes to a session: by a login or a join, and what becomes of
 //! attempts that fail.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,11 +75,11 @@ impl Driver {
             return;
         };
         let way = self.ways.get(attempt.candidate);
-        let Some((kind, endpoint)) = way else {
+        let Some((kind, addresses, endpoint)) = way else {
             return;
         };
-        let (Stage::Waiting(carrier), Some(transport)) = (&attempt.stage, self.dialers.get(kind))
-        else {
+        let transport = self.dialers.get(kind, addresses);
+        let (Stage::Waiting(carrier), Some(transport)) = (&attempt.stage, transport) else {
             return;
         };
         let carrier = carrier.clone();
@@ -336,8 +337,14 @@ impl Driver {
             tracing::debug!("{error}");
             return;
         }
-        self.report.login_failed(Instant::now(), &error);
-        self.context.health.login_failed(&error);
+        // The other version of IP has the word.
+        let is_minor = self.ways.has_both_ips() && has_no_way(&error);
+        if is_minor {
+            tracing::debug!("{error}");
+        } else {
+            self.report.login_failed(Instant::now(), &error);
+            self.context.health.login_failed(&error);
+        }
         let Some(first) = &mut self.first else {
             return;
         };
@@ -350,10 +357,22 @@ impl Driver {
         );
         first.failed.insert(candidate, error);
         if is_final || first.failed.len() == self.ways.len() {
-            // What is pinned is what the user asked for; else the last word counts.
-            let is_pinned = self.context.config.transport.protocol.pinned().is_some();
-            let which = if is_pinned && !is_final { 0 } else { candidate };
-            let error = first.failed.remove(&which);
+            // What is pinned is what the user asked for; else the last word counts. Whoever has no
+            // address, or no way to it, has said the least.
+            let pinned = self.context.config.transport.protocol.pinned();
+            let which = (first.failed.iter())
+                .min_by_key(|(index, error)| {
+                    let way = self.ways.get(**index);
+                    let is_pinned = pinned.is_some() && way.map(|way| way.0) == pinned;
+                    (
+                        !is_pinned || is_final,
+                        has_no_way(error),
+                        **index != candidate,
+                    )
+                })
+                .map(|(index, _)| *index);
+            let which = if is_final { Some(candidate) } else { which };
+            let error = which.and_then(|which| first.failed.remove(&which));
             self.pause("the first login has failed");
             if let Some(error) = error {
                 // A runner that is gone needs no answer.
@@ -365,8 +384,22 @@ impl Driver {
     pub(super) fn timeout_error(&self, id: CarrierId) -> LoginError {
         let attempt = self.attempts.get(&id);
         let way = attempt.and_then(|attempt| self.ways.get(attempt.candidate));
-        let addr = way.map_or_else(String::new, |(_, endpoint)| endpoint.to_string());
+        let addr = way.map_or_else(String::new, |(_, _, endpoint)| endpoint.to_string());
         let after = self.context.config.transport.dial_server_timeout;
         DialError::Timeout { addr, after }.into()
     }
+}
+
+/// Whether there is no address of the kind that was to be dialled, or this host has no way to any.
+fn has_no_way(error: &LoginError) -> bool {
+    let (LoginError::Dial(DialError::Connect { source, .. })
+    | LoginError::Dial(DialError::ConnectUdp { source, .. })) = error
+    else {
+        return false;
+    };
+    let kind = source.kind();
+    matches!(
+        kind,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable
+    )
 }

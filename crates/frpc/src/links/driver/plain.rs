@@ -86,15 +86,12 @@ impl Driver {
             self.policy.handle_promoted(Instant::now(), id);
             return;
         }
-        let way = self.policy.transport_of(id).and_then(|transport| {
-            let ways = self.ways.candidates();
-            let candidate = ways.iter().position(|way| way.transport == transport)?;
-            self.ways.get(candidate)
-        });
-        let (Some((kind, endpoint)), Some(link)) = (way, self.links.get(&id)) else {
+        let candidate = self.policy.candidate_of(id);
+        let way = candidate.and_then(|candidate| self.ways.get(candidate));
+        let (Some((kind, addresses, endpoint)), Some(link)) = (way, self.links.get(&id)) else {
             return;
         };
-        let Some(transport) = self.dialers.get(kind) else {
+        let Some(transport) = self.dialers.get(kind, addresses) else {
             return;
         };
         let over = self.plain_login(id, link.carrier.clone(), kind);

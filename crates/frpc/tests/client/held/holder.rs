@@ -53,7 +53,11 @@ impl Net {
             let transport: Arc<dyn Transport> = Arc::new(transport.clone());
             (*kind, transport)
         });
-        let dialers = Dialers::from_transports(transports);
+        Self::client_by(Dialers::from_transports(transports), config, memory)
+    }
+
+    /// A client that dials by these.
+    pub(crate) fn client_by(dialers: Dialers, config: ClientConfig, memory: Memory) -> Running {
         let client = Client::new(config, TOKEN.into(), dialers, memory, [7; 16]);
         let running = client.clone();
         Running {
