@@ -43,20 +43,37 @@ impl Redundancy {
         rate: u64,
         rtt: Duration,
     ) -> Copies {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        let income = (to_f64(rate) * MAX_SHARE).max(MIN_RATE);
-        self.credit = income.mul_add(elapsed, self.credit).min(MAX_CREDIT);
-        let cost = to_f64(bytes.max(1));
+        self.earn(now, rate);
         let mut n_extra = 0;
-        while n_extra < wanted(loss) && self.credit >= cost {
-            self.credit -= cost;
+        while n_extra < wanted(loss) && self.spend(bytes) {
             n_extra += 1;
         }
         Copies {
             n_extra,
             spacing: spacing(rtt),
         }
+    }
+
+    /// Takes one copy of `bytes` from the credit, whatever the path loses. Says whether it lasts.
+    pub fn take(&mut self, now: Instant, bytes: u64, rate: u64) -> bool {
+        self.earn(now, rate);
+        self.spend(bytes)
+    }
+
+    fn earn(&mut self, now: Instant, rate: u64) {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        let income = (to_f64(rate) * MAX_SHARE).max(MIN_RATE);
+        self.credit = income.mul_add(elapsed, self.credit).min(MAX_CREDIT);
+    }
+
+    fn spend(&mut self, bytes: u64) -> bool {
+        let cost = to_f64(bytes.max(1));
+        let lasts = self.credit >= cost;
+        if lasts {
+            self.credit -= cost;
+        }
+        lasts
     }
 }
 
@@ -168,5 +185,17 @@ mod tests {
             n_bytes += u64::from(copies.n_extra) * 1000;
         }
         assert!((900_000..=1_040_000).contains(&n_bytes), "{n_bytes}");
+    }
+
+    #[test]
+    fn a_first_copy_has_the_same_bound_whatever_is_lost() {
+        #[expect(clippy::disallowed_methods, reason = "a time to begin with")]
+        let start = Instant::now();
+        let mut redundancy = Redundancy::new(start);
+        let times = (0..10_000).map(|ms| start + Duration::from_millis(ms));
+        let n_taken = times
+            .filter(|now| redundancy.take(*now, 1000, 1_000_000))
+            .count();
+        assert!((900..=1_040).contains(&n_taken), "{n_taken}");
     }
 }

@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// At the bound a stream keeps what its floor allows ([`FLOOR`]) and no more, so that every stream
 /// goes on, if slowly, and none has to be woken when another gives something back.
+///
+/// What was promised to peers that have long sent nothing is kept in mind apart, up to the same bound
+/// once more, and is in nobody's way: were all of them to send at once, twice the bound would be
+/// kept. Beyond it promises stay among what is taken.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Inner>);
 
@@ -14,6 +18,8 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     limit: u64,
     used: AtomicU64,
+    /// Promised, and not used for long.
+    idle: AtomicU64,
     parent: Option<Budget>,
 }
 
@@ -56,6 +62,7 @@ impl Budget {
             limit,
             used,
             parent,
+            ..
         } = &*self.0;
         let add = |used: u64| used.checked_add(n).filter(|sum| sum <= limit);
         // Only a sum is kept here and nothing is read by its order, so relaxed is enough.
@@ -80,11 +87,44 @@ impl Budget {
         }
     }
 
+    /// Moves `n` taken bytes to those that are promised only, or leaves them.
+    fn put_aside(&self, n: u64) -> bool {
+        let Inner {
+            limit,
+            idle,
+            parent,
+            ..
+        } = &*self.0;
+        let add = |idle: u64| idle.checked_add(n).filter(|sum| sum <= limit);
+        if idle
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .is_err()
+        {
+            return false;
+        }
+        if parent.as_ref().is_some_and(|parent| !parent.put_aside(n)) {
+            idle.fetch_sub(n, Ordering::Relaxed);
+            return false;
+        }
+        self.0.used.fetch_sub(n, Ordering::Relaxed);
+        true
+    }
+
+    /// Counts them as taken again, even beyond the bound: the peer was told that it may send them.
+    fn take_back(&self, n: u64) {
+        self.0.used.fetch_add(n, Ordering::Relaxed);
+        self.0.idle.fetch_sub(n, Ordering::Relaxed);
+        if let Some(parent) = &self.0.parent {
+            parent.take_back(n);
+        }
+    }
+
     fn with_parent(limit: u64, parent: Option<Self>) -> Self {
         let used = AtomicU64::new(0);
         Self(Arc::new(Inner {
             limit,
             used,
+            idle: AtomicU64::new(0),
             parent,
         }))
     }
@@ -94,12 +134,19 @@ impl Budget {
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Budget,
-    taken: u64,
+    /// No direction of a stream has more than some windows.
+    taken: u32,
+    /// It is among what is promised only.
+    is_idle: bool,
 }
 
 impl Share {
     pub(super) fn new(budget: Budget) -> Self {
-        Self { budget, taken: 0 }
+        Self {
+            budget,
+            taken: 0,
+            is_idle: false,
+        }
     }
 
     /// Whether most of the budget is left.
@@ -110,21 +157,42 @@ impl Share {
     /// Makes the share as large as `n_bytes` beyond the floor ask for. False, and nothing has
     /// changed, when the budget does not have as much.
     pub(super) fn resize(&mut self, n_bytes: u64) -> bool {
-        let wanted = n_bytes.saturating_sub(FLOOR);
-        if wanted > self.taken && !self.budget.take(wanted - self.taken) {
+        self.wake();
+        let Ok(wanted) = u32::try_from(n_bytes.saturating_sub(FLOOR)) else {
+            return false;
+        };
+        if wanted > self.taken && !self.budget.take((wanted - self.taken).into()) {
             return false;
         }
         if wanted < self.taken {
-            self.budget.give_back(self.taken - wanted);
+            self.budget.give_back((self.taken - wanted).into());
         }
         self.taken = wanted;
         true
+    }
+
+    /// Whether there is anything that others could use.
+    pub(super) fn is_busy(&self) -> bool {
+        self.taken > 0 && !self.is_idle
+    }
+
+    /// Nothing has come for long: what is taken is in nobody's way from here on.
+    pub(super) fn rest(&mut self) {
+        self.is_idle = self.is_idle || self.budget.put_aside(self.taken.into());
+    }
+
+    /// What is taken may be used.
+    pub(super) fn wake(&mut self) {
+        if std::mem::take(&mut self.is_idle) {
+            self.budget.take_back(self.taken.into());
+        }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.give_back(self.taken);
+        self.wake();
+        self.budget.give_back(self.taken.into());
     }
 }
 
@@ -154,5 +222,34 @@ mod tests {
         assert_eq!(budget.used(), FLOOR);
         drop(share);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_idle_streams_were_promised_is_in_nobodys_way_up_to_the_bound_once_more() {
+        let process = Budget::new(10 * FLOOR);
+        let budget = process.child(4 * FLOOR);
+        let share_of = |n: u64| {
+            let mut share = Share::new(budget.clone());
+            assert!(share.resize((n + 1) * FLOOR));
+            share
+        };
+        let mut first = share_of(4);
+        assert!(!budget.is_roomy());
+        first.rest();
+        first.rest();
+        assert!(budget.is_roomy() && !first.is_busy());
+        assert_eq!((budget.used(), process.used()), (0, 0));
+
+        let mut second = share_of(1);
+        second.rest();
+        assert!(second.is_busy(), "so much is promised already");
+        first.wake();
+        assert_eq!((budget.used(), process.used()), (5 * FLOOR, 5 * FLOOR));
+        assert!(!Share::new(budget.clone()).resize(2 * FLOOR));
+        drop(first);
+        second.rest();
+        drop(second);
+        assert_eq!((budget.used(), process.used()), (0, 0));
+        assert_eq!(budget.0.idle.load(Ordering::Relaxed), 0);
     }
 }

@@ -23,6 +23,9 @@ pub(super) const ACK_DELAY: Duration = Duration::from_millis(20);
 /// How many received bytes are acknowledged at once, at most.
 pub(super) const ACK_BYTES: u64 = 64 * 1024;
 
+/// After so long without anything read, a stream that was given a large window is taken for idle.
+pub(super) const IDLE_AFTER: Duration = Duration::from_secs(10);
+
 /// The window is this many times what is read in a round trip, as the sender's buffer is: losses
 /// of the carrier keep what follows for some round trips.
 pub(super) const ROUND_TRIPS: u64 = 6;
@@ -116,6 +119,7 @@ impl ReceiveQueue {
                 limit: self.limit,
             });
         }
+        self.share.wake();
         let received = self.ready.end();
         if found <= received {
             // The sender repeats what it takes for lost: an acknowledgement tells it better.
@@ -202,6 +206,32 @@ impl ReceiveQueue {
 
     pub(super) fn is_ack_due(&self, now: Instant) -> bool {
         self.is_ack_due || self.ack_at.is_some_and(|at| at <= now)
+    }
+
+    /// When the stream is idle, unless something comes before. Only one that is in others' way has to
+    /// be looked at.
+    pub(super) fn idle_at(&self) -> Option<Instant> {
+        let is_still = self.ready.is_empty() && self.ahead.is_empty();
+        let since = self
+            .round
+            .began
+            .filter(|_| is_still && self.share.is_busy());
+        since.map(|since| since + IDLE_AFTER)
+    }
+
+    /// Lets go of the large window, once the stream is idle. What the peer was granted it may still
+    /// send; beyond that it begins as a new stream does.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.share.rest();
+            self.window = INITIAL_WINDOW;
+            // Where so much is promised already it is asked again later.
+            self.round = Round {
+                began: Some(now),
+                n_bytes: 0,
+            };
+            self.demand = Demand::default();
+        }
     }
 
     /// Everything before this offset has been received. The end counts as one more.

@@ -297,6 +297,7 @@ impl HeldStream {
         if self.draining.is_some_and(|draining| draining.until <= now) {
             self.stop_draining();
         }
+        self.receive.handle_timeout(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout), [`poll_transmit`](Self::poll_transmit) and
@@ -423,7 +424,8 @@ impl HeldStream {
         let ack = self.receive.ack_at().filter(|_| self.current.is_some());
         let may_copy = self.current.is_some() && self.ending == Ending::Open;
         let copy = self.send.copy_at().filter(|_| may_copy);
-        [drained, ack, copy].into_iter().flatten()
+        let idle = self.receive.idle_at();
+        [drained, ack, copy, idle].into_iter().flatten()
     }
 
     fn new(id: u64, side: Side, budget: &Budget) -> Self {

@@ -131,13 +131,11 @@ impl PathReport {
         put_micros(out, self.stall, MAX_TIME);
     }
 
-    /// Reads a payload, which must be one report and nothing else.
+    /// Reads a payload, which must be one report and nothing else. Flags that this version does not
+    /// know say nothing to it, nor does what they may have put behind the rest.
     pub fn decode(bytes: &[u8]) -> Result<Self, PathDecodeError> {
         let mut reader = Reader::new(bytes);
         let flags = reader.byte()?;
-        if flags & !(PACKETS | BBR) != 0 {
-            return Err(PathDecodeError::UnknownFlags(flags));
-        }
         let report = Self {
             carrier: reader.varint()?,
             inbound_silence: reader.micros(MAX_TIME, "inbound silence")?,
@@ -165,7 +163,9 @@ impl PathReport {
                 _ => TcpControl::Bbr,
             },
         };
-        reader.finish()?;
+        if flags & !(PACKETS | BBR) == 0 {
+            reader.finish()?;
+        }
         Ok(report)
     }
 }
@@ -240,6 +240,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn flags_of_later_versions_and_what_comes_with_them_are_passed_over() {
+        let mut bytes = Vec::new();
+        full().encode(&mut bytes);
+        bytes.push(7);
+        assert_eq!(
+            PathReport::decode(&bytes),
+            Err(PathDecodeError::TrailingData(1))
+        );
+        bytes[0] |= 0x40;
+        assert_eq!(PathReport::decode(&bytes), Ok(full()));
+        bytes.pop();
+        assert_eq!(PathReport::decode(&bytes), Ok(full()));
     }
 
     #[test]

@@ -91,7 +91,10 @@ impl HeldCarrier {
     pub(in crate::hold) fn plan_copies(&self, n_bytes: u64, now: Instant) -> Option<CopyPlan> {
         if n_bytes > 0 && self.carrier.wants_copies() {
             // Once and at once: it goes again as often as the carrier finds that the path asks for.
-            return Some(CopyPlan {
+            // Without credit it goes as the stream's data only.
+            let rate = self.send_rate.load(Ordering::Relaxed);
+            let may_go = (self.redundancy.lock()).take(now, n_bytes + COPY_OVERHEAD, rate);
+            return may_go.then_some(CopyPlan {
                 n_copies: 1,
                 spacing: Duration::ZERO,
             });

@@ -7,7 +7,7 @@ use self::pair::{Pair, drain, start};
 use super::*;
 use crate::hold::budget::FLOOR;
 use crate::hold::frame::{Ack, Attach, Attached, Decoder, Frame, MAX_DATA_LEN};
-use crate::hold::receive::{ACK_DELAY, MAX_AHEAD};
+use crate::hold::receive::{ACK_DELAY, IDLE_AFTER, MAX_AHEAD};
 use crate::hold::{CopyPlan, INITIAL_WINDOW, MAX_WINDOW};
 
 const A: Route = route(1, 1);
@@ -239,6 +239,30 @@ fn on_a_slow_path_no_more_is_kept_than_passes_in_two_seconds() {
         pair.one_way_here(A);
     }
     assert!((150_000..=1_000_000).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_large_window_is_let_go_of_when_nothing_comes_for_long_and_what_was_granted_stays() {
+    let mut pair = Pair::attached();
+    for _ in 0..20 {
+        while pair.write_some_here(&[0; 16 * 1024]) > 0 {}
+        pair.pass(Duration::from_millis(10));
+        pair.one_way_there(A);
+        pair.read_there();
+        pair.one_way_here(A);
+    }
+    pair.exchange(A);
+    pair.read_there();
+    let at = pair.acceptor.poll_timeout().unwrap();
+    assert!(at <= pair.now + IDLE_AFTER);
+    pair.pass(IDLE_AFTER);
+    pair.acceptor.handle_timeout(pair.now);
+    pair.exchange(A);
+    assert_eq!(pair.acceptor.poll_timeout(), None, "and wakes nobody");
+
+    while pair.write_some_here(&[0; 16 * 1024]) > 0 {}
+    pair.one_way_there(A);
+    assert!(pair.read_there().len() as u64 > INITIAL_WINDOW);
 }
 
 #[test]
@@ -524,7 +548,9 @@ fn an_idle_stream_takes_less_than_a_kibibyte() {
         pair.pass(ACK_DELAY);
         pair.exchange(A);
     }
-    for stream in [&pair.opener, &pair.acceptor] {
+    pair.pass(IDLE_AFTER);
+    for stream in [&mut pair.opener, &mut pair.acceptor] {
+        stream.handle_timeout(pair.now);
         let size = size_of::<HeldStream>() + stream.send.heap() + stream.receive.heap();
         let size = size + stream.events.routes.capacity() * size_of::<(Route, bool)>();
         assert!(size < 1024, "{size}");
