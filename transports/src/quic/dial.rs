@@ -39,7 +39,8 @@ pub(super) async fn dial(
 ///
 /// When all have been tried and none has answered yet, the next attempts start beside them. An
 /// attempt that has lost some of its first packets waits longer from retransmission to
-/// retransmission, and a fresh one is most likely there before it. All attempts at an address share
+/// retransmission, and a fresh one is most likely there before it. Where packets have come since the
+/// last look the server is at work, perhaps slowly, and another attempt would be more work for it. All attempts at an address share
 /// one socket: what quinn has ready for receiving from a socket takes megabytes, and while nothing
 /// answers several dials may be under way.
 async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrier>, DialError> {
@@ -59,6 +60,7 @@ async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrie
     let mut attempts = JoinSet::new();
     let mut sockets: Vec<(SocketAddr, OwnEndpoint)> = Vec::new();
     let mut last_failure = None;
+    let mut n_heard = 0;
     let mut next = addrs.pop_front();
     loop {
         if let Some(addr) = next.take() {
@@ -98,7 +100,12 @@ async fn open(config: &QuicDialConfig, server: &Server) -> Result<Arc<dyn Carrie
                 },
             },
             () = sleep(gap.unwrap_or_default()), if gap.is_some() => {
-                next = addrs.pop_front().or_else(|| unanswered.pop_front());
+                let heard = sockets.iter().map(|(_, own)| own.refusals.n_heard()).sum();
+                let is_answering = std::mem::replace(&mut n_heard, heard) < heard;
+                next = addrs.pop_front();
+                if next.is_none() && !is_answering {
+                    next = unanswered.pop_front();
+                }
             }
         }
     }
@@ -230,14 +237,12 @@ const CONFIRM_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the attempts so far get before a fresh one starts beside them. Without loss the first
 /// is done by then, unless the path is a long one. Where a third of the packets is lost, one attempt
 /// in two takes longer than half a second, and a login has little more than that. After the last of
-/// them those under way have all the time that is left.
-const FRESH_ATTEMPT_GAPS: [Duration; 8] = [
+/// them those under way have all the time that is left. Seven at most: a server that is slow to answer has as many to work on.
+const FRESH_ATTEMPT_GAPS: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_millis(150),
     Duration::from_millis(150),
     Duration::from_millis(150),
-    Duration::from_millis(150),
-    Duration::from_millis(200),
     Duration::from_millis(250),
-    Duration::from_millis(350),
+    Duration::from_millis(400),
 ];

@@ -22,11 +22,12 @@ use tokio::sync::Notify;
 use crate::udp::{self, UdpIo};
 use crate::udp_port::Queue;
 
-/// How often the peer's host has refused a packet.
+/// How often the peer's host has refused a packet, and how often anything has come from there.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     n: AtomicU64,
     changed: Notify,
+    n_heard: AtomicU64,
 }
 
 impl Refusals {
@@ -46,6 +47,11 @@ impl Refusals {
     /// How many there have been.
     pub(super) fn n(&self) -> u64 {
         self.n.load(Ordering::Acquire)
+    }
+
+    /// How often packets have come. Whose they are is not known yet: relaxed is enough.
+    pub(super) fn n_heard(&self) -> u64 {
+        self.n_heard.load(Ordering::Relaxed)
     }
 
     fn note(&self) {
@@ -113,6 +119,7 @@ impl UdpSocket {
                 socket.try_io(Interest::READABLE, || state.recv(socket.into(), bufs, meta));
             match received {
                 Ok(n) => {
+                    self.refusals.n_heard.fetch_add(1, Ordering::Relaxed);
                     let sort_out = |queue: &Arc<Queue>| queue.sort_out(bufs, meta, n);
                     return Poll::Ready(Ok(self.beside.as_ref().map_or(n, sort_out)));
                 }
