@@ -413,7 +413,12 @@ impl Pair {
 
     /// Returns the client's metrics, as text.
     pub fn client_metrics(&self) -> Result<String> {
-        inside(self.far(), || prometheus::get(self.admin_port, "/metrics"))
+        self.client_page("/metrics")
+    }
+
+    /// Returns a page of the client's admin interface.
+    pub fn client_page(&self, path: &str) -> Result<String> {
+        inside(self.far(), || prometheus::get(self.admin_port, path))
     }
 
     /// Returns how many tasks the server has, which must have `webServer.pprofEnable`.

@@ -136,6 +136,12 @@ impl NumberedStream {
         [&self.down, &self.up]
     }
 
+    /// Returns what goes on being written down when the stream is finished: that of the user, and
+    /// that of the service.
+    pub fn watched(&self) -> [Arc<Ledger>; 2] {
+        [Arc::clone(&self.down), Arc::clone(&self.up)]
+    }
+
     /// Returns when and how it was broken, if it was: the earlier of both directions.
     pub fn broken(&self) -> Option<(Instant, End)> {
         self.ledgers()

@@ -5,8 +5,10 @@
 //! transport changes every few minutes, and the programs are killed and stopped as well. In both,
 //! users keep coming; each of them checks every byte in both directions.
 //!
-//! It fails when a byte was wrong, when a connection broke whose programs both lived on, or when
-//! memory or descriptors grew. What happens follows a seed, which is printed; `SEED=` repeats it.
+//! It fails when a byte was wrong, when a connection broke whose programs both lived on, when one
+//! stood still for half a minute in which nothing was wrong, or when memory or descriptors grew. Each
+//! failure, and each shorter standstill, is told at once with what the programs know of it, of which
+//! `target/soak/` has all. What happens follows a seed, which is printed; `SEED=` repeats it.
 //! The report goes to `target/soak/`, with `REPORT=1` to `docs/soak.md`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to its user")]
@@ -16,6 +18,7 @@ mod health;
 mod mishap;
 mod plot;
 mod report;
+mod standstill;
 mod users;
 mod world;
 

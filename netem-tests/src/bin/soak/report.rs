@@ -81,8 +81,15 @@ impl Report {
         );
         text.push_str(&self.mishaps());
         for chapter in &self.chapters {
+            let name = chapter.transport.name();
+            for standstill in &chapter.standstills {
+                let _ = writeln!(
+                    text,
+                    "\nStood still in {}, {name}: {standstill}",
+                    chapter.lab
+                );
+            }
             for failure in &chapter.failures {
-                let name = chapter.transport.name();
                 let _ = writeln!(text, "\nFAILED in {}, {name}: {failure}", chapter.lab);
             }
         }

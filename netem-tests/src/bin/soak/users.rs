@@ -1,7 +1,7 @@
 //! The users: each of them moves numbers both ways for a while and checks what comes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -9,19 +9,30 @@ use netem_tests::observe::{End, NumberedStream, Rate, Rates};
 use netem_tests::{Place, Service};
 
 use super::dice::Dice;
+use super::standstill::{Guest, Standstill, Watch};
 
 /// All who are there, and what came of those who were.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
-    present: Vec<JoinHandle<Visit>>,
+    present: Vec<Present>,
     n_arrived: u64,
     /// Whether it is time to go.
     is_closing: Arc<AtomicBool>,
 }
 
+/// Somebody who is there.
+#[derive(Debug)]
+struct Present {
+    guest: Arc<Guest>,
+    watch: Watch,
+    thread: JoinHandle<Visit>,
+}
+
 /// One user's stay.
 #[derive(Clone, Debug)]
 pub(crate) struct Visit {
+    pub(crate) id: u64,
+    pub(crate) habits: String,
     pub(crate) begin: Instant,
     pub(crate) end: Instant,
     pub(crate) n_bytes: u64,
@@ -62,17 +73,37 @@ impl Users {
             let (id, counter) = (self.n_arrived, counter.clone());
             let (rates, stay) = habits(dice);
             let is_closing = Arc::clone(&self.is_closing);
-            self.present.push(thread::spawn(move || {
-                visit(&counter, id, rates, stay, &is_closing)
-            }));
+            let guest = Arc::new(Guest {
+                id,
+                came: Instant::now(),
+                habits: format!("down {:?}, up {:?}", rates.down, rates.up),
+                ledgers: OnceLock::new(),
+            });
+            let seen = Arc::clone(&guest);
+            self.present.push(Present {
+                guest,
+                watch: Watch::default(),
+                thread: thread::spawn(move || visit(&counter, &seen, rates, stay, &is_closing)),
+            });
         }
-        let (gone, present) = self
+        let (gone, present): (Vec<Present>, Vec<Present>) = self
             .present
             .drain(..)
-            .partition(|one: &JoinHandle<Visit>| one.is_finished());
+            .partition(|one| one.thread.is_finished());
         self.present = present;
-        let gone: Vec<JoinHandle<Visit>> = gone;
-        gone.into_iter().filter_map(|one| one.join().ok()).collect()
+        gone.into_iter()
+            .filter_map(|one| one.thread.join().ok())
+            .collect()
+    }
+
+    /// Returns who has stood still for too long, a `step` after the last look. `is_well` says that
+    /// nothing was wrong meanwhile.
+    pub(crate) fn standstills(&mut self, step: Duration, is_well: bool) -> Vec<Standstill> {
+        let now = Instant::now();
+        self.present
+            .iter_mut()
+            .filter_map(|one| one.watch.look(&one.guest, now, step, is_well))
+            .collect()
     }
 
     /// Has all who are there stop sending, wait for what is under way, and go.
@@ -116,19 +147,25 @@ fn habits(dice: &mut Dice) -> (Rates, Duration) {
 
 fn visit(
     counter: &Counter,
-    id: u64,
+    guest: &Guest,
     rates: Rates,
     stay: Duration,
     is_closing: &AtomicBool,
 ) -> Visit {
-    let begin = Instant::now();
+    let (id, begin) = (guest.id, guest.came);
     let open = || NumberedStream::open(&counter.service, counter.port, id, rates);
     let (fate, n_bytes) = match counter.near.enter(open) {
-        Ok(stream) => use_stream(stream, begin + stay, is_closing),
+        Ok(stream) => {
+            // Nobody else sets it.
+            let _ = guest.ledgers.set(stream.watched());
+            use_stream(stream, begin + stay, is_closing)
+        }
         Err(_refused) => (Fate::Refused, 0),
     };
     counter.service.forget(id);
     Visit {
+        id,
+        habits: guest.habits.clone(),
         begin,
         end: Instant::now(),
         n_bytes,

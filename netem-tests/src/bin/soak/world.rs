@@ -5,6 +5,8 @@
 //! chapters, one for each transport; each begins with a look at programs that nobody has used much,
 //! and ends with a look at programs that nobody uses any more.
 
+use std::fmt::Write as _;
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +55,8 @@ pub(crate) struct Chapter {
     pub(crate) n_ended_with_program: u64,
     /// What must not have happened.
     pub(crate) failures: Vec<String>,
+    /// What took too long, and got better.
+    pub(crate) standstills: Vec<String>,
     pub(crate) n_bytes: u64,
     pub(crate) n_switches: usize,
     pub(crate) is_over: bool,
@@ -167,6 +171,7 @@ impl Chapter {
             n_refused: 0,
             n_ended_with_program: 0,
             failures: Vec::new(),
+            standstills: Vec::new(),
             n_bytes: 0,
             n_switches: 0,
             is_over: false,
@@ -190,6 +195,10 @@ struct Life<'a> {
     bad_until: Instant,
     next_sample: Instant,
     early: Option<Sample>,
+    /// When users were looked at last.
+    looked_at: Instant,
+    /// Looks into the programs that were written down.
+    n_looks: u32,
 }
 
 impl<'a> Life<'a> {
@@ -229,6 +238,8 @@ impl<'a> Life<'a> {
             bad_until: now,
             next_sample: now,
             early: None,
+            looked_at: now,
+            n_looks: 0,
         })
     }
 
@@ -306,6 +317,7 @@ impl<'a> Life<'a> {
         for visit in self.users.tend(dice, &self.counter, may_come) {
             self.judge(&visit);
         }
+        self.look_for_standstills();
         if Instant::now() >= self.next_sample {
             self.next_sample = Instant::now() + SAMPLE_INTERVAL;
             self.sample()?;
@@ -313,8 +325,96 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
+    fn look_for_standstills(&mut self) {
+        let now = Instant::now();
+        let step = now - self.looked_at;
+        self.looked_at = now;
+        // What was wrong until a moment ago may still be felt.
+        let is_well = self.mends_at.is_none() && now >= self.bad_until + SETTLING;
+        for standstill in self.users.standstills(step, is_well) {
+            let text = format!("{}{}", standstill.text, self.look_into(now - step));
+            self.world.tell(|chapter| match standstill.is_failure {
+                true => chapter.failures.push(text),
+                false => chapter.standstills.push(text),
+            });
+        }
+    }
+
+    /// Writes down what the programs know at the moment, and returns where that is, with what is in
+    /// use and the last they have said since `since`.
+    fn look_into(&mut self, since: Instant) -> String {
+        if self.n_looks == MOST_LOOKS {
+            return String::new();
+        }
+        self.n_looks += 1;
+        let plan = &self.world.plan;
+        let links = self.pair.client_page("/api/links");
+        let links = links.unwrap_or_else(|error| format!("frpc does not answer: {error:#}"));
+        let metrics = self.pair.server_metrics();
+        let metrics = metrics.unwrap_or_else(|error| format!("frps does not answer: {error:#}"));
+        let mut all = format!(
+            "at {:.1} s
+
+frpc, /api/links:
+{links}
+
+frps, /metrics:
+{metrics}
+",
+            plan.start.elapsed().as_secs_f64()
+        );
+        let mut text = format!(
+            "
+    carriers: {}",
+            carriers(&links)
+        );
+        let programs = [("frps", self.pair.server()), ("frpc", self.pair.client())];
+        for (name, program) in programs {
+            let lines = program.map(|program| program.lines()).unwrap_or_default();
+            let _ = writeln!(
+                all,
+                "
+{name}:"
+            );
+            for (at, line) in lines.iter().rev().take(LINES_KEPT).rev() {
+                let at = at.saturating_duration_since(plan.start).as_secs_f64();
+                let _ = writeln!(all, "{at:8.1} {line}");
+            }
+            let lately = lines.iter().rev().take(LINES_TOLD);
+            for (at, line) in lately.rev().filter(|(at, _)| *at + LATELY >= since) {
+                let ago = at.elapsed().as_secs_f64();
+                let _ = write!(
+                    text,
+                    "
+    {name}, {ago:.1} s ago: {line}"
+                );
+            }
+        }
+        let dir = format!("target/soak/{}-{}", plan.name, self.transport.name());
+        let path = format!("{dir}/look-{}.txt", self.n_looks);
+        let written = fs::create_dir_all(&dir).and_then(|()| fs::write(&path, all));
+        let _ = match written {
+            Ok(()) => write!(
+                text,
+                "
+    more is in {path}"
+            ),
+            Err(error) => write!(
+                text,
+                "
+    {path} cannot be written: {error}"
+            ),
+        };
+        println!(
+            "soak: {} {}: somebody is in trouble:{text}",
+            plan.name,
+            self.transport.name()
+        );
+        text
+    }
+
     /// Writes down what came of a user.
-    fn judge(&self, visit: &Visit) {
+    fn judge(&mut self, visit: &Visit) {
         let has_restarted = self
             .restarts
             .iter()
@@ -322,6 +422,17 @@ impl<'a> Life<'a> {
             .any(|at| visit.begin <= *at + RESTART_SHADOW && visit.end >= *at);
         let was_bad = visit.begin <= self.bad_until + REFUSAL_SHADOW;
         let at = visit.begin.saturating_duration_since(self.world.plan.start);
+        let is_failure = match visit.fate {
+            Fate::Whole => false,
+            Fate::Refused => !has_restarted && !was_bad,
+            Fate::Broken(_) => !has_restarted,
+            Fate::Wrong(_) => true,
+        };
+        let known = match is_failure {
+            true => self.look_into(visit.end),
+            false => String::new(),
+        };
+        let who = format!("user {} ({})", visit.id, visit.habits);
         self.world.tell(|chapter| {
             chapter.n_bytes += visit.n_bytes;
             match &visit.fate {
@@ -331,11 +442,11 @@ impl<'a> Life<'a> {
                     chapter.n_ended_with_program += 1;
                 }
                 Fate::Refused => chapter.failures.push(format!(
-                    "a user who came at {:.1} s was refused",
+                    "{who}, who came at {:.1} s, was refused{known}",
                     at.as_secs_f64()
                 )),
                 Fate::Broken(why) | Fate::Wrong(why) => chapter.failures.push(format!(
-                    "a user who came at {:.1} s, after {:.1} s and {} bytes: {why}",
+                    "{who}, who came at {:.1} s, after {:.1} s and {} bytes: {why}{known}",
                     at.as_secs_f64(),
                     visit
                         .end
@@ -421,9 +532,42 @@ impl<'a> Life<'a> {
     }
 }
 
+/// The carriers that a client tells of, in a few words.
+fn carriers(links: &str) -> String {
+    let Ok(links) = serde_json::from_str::<serde_json::Value>(links) else {
+        return "unknown".to_owned();
+    };
+    let text = |value: &serde_json::Value| match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
+    };
+    let all = links["carriers"].as_array().map_or(&[][..], Vec::as_slice);
+    let all: Vec<_> = (all.iter())
+        .map(|one| {
+            let what = ["transport", "in_use", "srtt_ms", "packet_loss_pct", "rate"];
+            let what = what.map(|key| format!("{key} {}", text(&one[key])));
+            what.join(", ")
+        })
+        .collect();
+    format!("{} ({})", text(&links["state"]), all.join("; "))
+}
+
 const PROXY: &str = "soak";
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// How long after a fault its consequences may last: what the switch policy promises, and some.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// Looks into the programs of one chapter at most: beyond it they would say the same again.
+const MOST_LOOKS: u32 = 20;
+
+/// How many of a program's last lines are kept with each, ...
+const LINES_KEPT: usize = 300;
+
+/// ... and told at once, of those that it said lately.
+const LINES_TOLD: usize = 5;
+const LATELY: Duration = Duration::from_secs(120);
 
 /// How often somebody may come and something may break.
 const STEP: Duration = Duration::from_millis(100);
