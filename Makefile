@@ -133,7 +133,7 @@ advisories: ## ask the RustSec database about the dependencies (needs the networ
 	$(CARGO) deny check advisories
 
 .PHONY: bench
-bench: compiler ## measure on loopback and bad links, write docs/benchmarks.md (QUICK=1: 3 minutes; PART=other: other links; PART=faults, switching, idle: docs/switching.md; ONLY=name, FRP_PEER_DIR=dir)
+bench: compiler ## measure on loopback and bad links, write docs/benchmarks.md (QUICK=1: 3 minutes; PART=other: other links; PART=faults, switching, idle: docs/switching.md; LOAD=1: what one server carries, docs/operations.md; PART=metrics: what metrics cost; ONLY=name, FRP_PEER_DIR=dir)
 	$(CARGO) build --release --locked -p frps -p frpc -p netem-tests --bin frps --bin frpc --bin bench
 	@$(TARGET_DIR)/release/bench
 

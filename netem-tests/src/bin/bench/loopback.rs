@@ -4,11 +4,11 @@
 //! while does so for all of them, and the median of the rounds counts. Every measurement starts
 //! programs of its own.
 
-mod measure;
+pub(crate) mod measure;
 mod plot;
 mod report;
-mod results;
-mod subject;
+pub(crate) mod results;
+pub(crate) mod subject;
 
 use std::fs;
 use std::path::{Path, PathBuf};

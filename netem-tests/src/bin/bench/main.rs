@@ -10,8 +10,10 @@ mod document;
 mod faults;
 mod idle;
 mod links;
+mod load;
 mod loopback;
 mod machine;
+mod metrics_cost;
 mod rounds;
 mod settings;
 mod stop;
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(load::WORDS) {
+        return load::serve_words();
+    }
     let settings = Settings::from_env()?;
     let is_anything_there = match settings.part {
         Part::Loopback => !settings.report_only && loopback::run(&settings)?,
@@ -47,6 +52,8 @@ fn run() -> Result<()> {
         Part::Faults => faults::run(&settings)?,
         Part::Switching => switching::run(&settings)?,
         Part::Idle => idle::run(&settings)?,
+        Part::Load => load::run(&settings)?,
+        Part::Metrics => metrics_cost::run(&settings)?,
         Part::All => {
             let is_on_loopback = !settings.report_only && loopback::run(&settings)?;
             links::run(&settings)? | is_on_loopback

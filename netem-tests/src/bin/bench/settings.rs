@@ -18,8 +18,8 @@ pub(crate) struct Settings {
     pub(crate) links: Vec<PathBuf>,
     /// `FRESH=1`: measure also what has been measured with the same programs.
     pub(crate) fresh: bool,
-    /// `PART=loopback`, `links`, `other`, `faults`, `switching` or `idle`: only that. All but the
-    /// first two only run so.
+    /// `PART=loopback`, `links`, `other`, `faults`, `switching`, `idle`, `load` or `metrics`: only
+    /// that. All but the first two only run so.
     pub(crate) part: Part,
     /// `REPORT=1`: measure nothing, write the report from what has been kept.
     pub(crate) report_only: bool,
@@ -37,6 +37,10 @@ pub(crate) enum Part {
     Switching,
     /// What tunnels cost that nobody uses.
     Idle,
+    /// What one server carries, and where it ends. `LOAD=1` asks for it as well.
+    Load,
+    /// What it costs to show metrics.
+    Metrics,
 }
 
 impl Default for Settings {
@@ -65,6 +69,7 @@ impl Settings {
         };
         ensure!(n_runs > 0, "RUNS=0 would measure nothing");
         let part = match text("PART").as_deref() {
+            None if flag("LOAD") => Part::Load,
             None => Part::All,
             Some("loopback") => Part::Loopback,
             Some("links") => Part::Links,
@@ -72,9 +77,12 @@ impl Settings {
             Some("faults") => Part::Faults,
             Some("switching") => Part::Switching,
             Some("idle") => Part::Idle,
-            Some(other) => {
-                bail!("PART={other}: there are loopback, links, other, faults, switching and idle")
-            }
+            Some("load") => Part::Load,
+            Some("metrics") => Part::Metrics,
+            Some(other) => bail!(
+                "PART={other}: there are loopback, links, other, faults, switching, idle, load and \
+                 metrics"
+            ),
         };
         let links = text("LINKS").unwrap_or_default();
         Ok(Self {

@@ -37,11 +37,11 @@ pub(crate) enum Measurement {
 /// How long a look takes.
 pub(crate) struct Lengths {
     /// Bulk: before counting begins.
-    warm_up: Duration,
+    pub(crate) warm_up: Duration,
     /// Bulk and connections: while counting.
-    window: Duration,
+    pub(crate) window: Duration,
     /// How many idle connections are held.
-    n_idle: u16,
+    pub(crate) n_idle: u16,
 }
 
 impl Lengths {
@@ -93,7 +93,8 @@ impl Measurement {
     }
 }
 
-fn bulk(
+/// As much as goes through `n_streams` connections at once.
+pub(crate) fn bulk(
     running: &Running,
     n_streams: usize,
     direction: Direction,
@@ -129,7 +130,8 @@ fn bulk(
     Ok(values)
 }
 
-fn connect(running: &Running, lengths: &Lengths) -> Result<Vec<(Metric, f64)>> {
+/// Connections, each for one short question and answer.
+pub(crate) fn connect(running: &Running, lengths: &Lengths) -> Result<Vec<(Metric, f64)>> {
     let stop = Arc::new(AtomicBool::new(false));
     let n_done = Arc::new(AtomicU64::new(0));
     // The first connection may find parts of the path cold.
@@ -222,13 +224,18 @@ fn cpu_time(running: &Running) -> Result<Duration> {
 }
 
 /// A user who sends or fetches as much as goes through. Dropping it ends its connection.
-struct BulkUser {
+pub(crate) struct BulkUser {
     conn: Arc<TcpStream>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BulkUser {
-    fn start(port: u16, direction: Direction, received: &Arc<AtomicU64>) -> Result<Self> {
+    /// Connects to `port` and begins. What comes in is added to `received`.
+    pub(crate) fn start(
+        port: u16,
+        direction: Direction,
+        received: &Arc<AtomicU64>,
+    ) -> Result<Self> {
         let conn = Arc::new(traffic::connect(port)?);
         let op = match direction {
             Direction::Down => Op::Source,
