@@ -6,10 +6,11 @@
 //! machine of its own is more than what is measured here: memory and descriptors are counted
 //! for each program, and so is CPU.
 //!
-//! Stages follow each other: clients, and on them connections that are idle, and users who come and
-//! go; on a server of its own proxies, and on another one connections that are busy. What is freed
-//! is not given back at once, and would hide what comes after. Each stage grows in steps until it
-//! reaches what it is meant to reach or something gives out, and says which.
+//! Stages follow each other, each two on a server of their own, since what is freed is not given
+//! back at once and would hide what comes after: clients, and on all of them connections that are
+//! idle; proxies; users who come and go, who talk, and who take all they can, on a few clients, so
+//! that it is connections that are counted and not clients. Each stage grows in steps until it reaches
+//! what it is meant to reach or something gives out, and says which.
 
 mod farm;
 mod report;
@@ -51,11 +52,13 @@ pub(crate) fn run(settings: &Settings) -> Result<bool> {
     };
     found.clients(&mut farm, &plan, &clock)?;
     found.idle(&farm, &plan, &clock)?;
-    found.new_conns(&farm, &plan, &clock)?;
-    found.words(&farm, &plan, &clock)?;
     drop(farm);
     found.proxies(&mut Farm::open()?, &plan, &clock)?;
-    found.busy(&mut Farm::open()?, &plan, &clock)?;
+    let mut farm = Farm::open()?;
+    found.new_conns(&mut farm, &plan, &clock)?;
+    found.words(&farm, &plan, &clock)?;
+    found.busy(&mut farm, &plan, &clock)?;
+    drop(farm);
     found.took_s = clock.gone().as_secs();
 
     let path = results_path()?;
@@ -88,6 +91,8 @@ pub(crate) struct Plan {
     idle: &'static [usize],
     /// Until an idle client probes its path seldom.
     asleep_after: Duration,
+    /// Until a client whose users are silent probes once a second.
+    quiet_after: Duration,
     window: Duration,
 }
 
@@ -99,6 +104,7 @@ impl Plan {
         busy: &[1, 8, 64, 256],
         idle: &[2_000, 5_000, 10_000, 20_000, 40_000, 60_000],
         asleep_after: Duration::from_secs(75),
+        quiet_after: Duration::from_secs(12),
         window: Duration::from_secs(10),
     };
     const QUICK: Self = Self {
@@ -108,6 +114,7 @@ impl Plan {
         busy: &[1, 8, 32],
         idle: &[500, 1_000, 2_000],
         asleep_after: Duration::from_secs(12),
+        quiet_after: Duration::from_secs(12),
         window: Duration::from_secs(3),
     };
 }

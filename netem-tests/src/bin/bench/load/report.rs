@@ -52,6 +52,13 @@ fn summary(found: &Found) -> String {
         let title = format!("CPU of a core, idle for {} s", found.idle_after_s);
         rows.push(row([&title, &frps, &frpc]));
     }
+    if let (Some(idle), Some(clients)) = (found.idle.last(), found.clients.last()) {
+        let each = |pct: f64| format!("{:.4} %", pct / clients.n as f64);
+        let awake = each(idle.frps_cpu_awake_pct);
+        rows.push(row(["CPU of a core, users have just spoken", &awake, ""]));
+        let quiet = each(idle.frps_cpu_pct);
+        rows.push(row(["CPU of a core, silent users for 12 s", &quiet, ""]));
+    }
     if let Some(last) = found.proxies.last() {
         let (frps, frpc) = (kib(last.frps_kib_each), kib(last.frpc_kib_each));
         rows.push(row(["a further proxy: memory", &frps, &frpc]));
@@ -167,7 +174,8 @@ fn idle(found: &Found) -> String {
         "opened a second",
         "frps, MiB",
         "KiB each",
-        "% of a core",
+        "% of a core at first",
+        "when quiet",
         "frpc, KiB each",
     ])];
     rows.extend(found.idle.iter().map(|step| {
@@ -176,11 +184,18 @@ fn idle(found: &Found) -> String {
             &format!("{:.0}", step.opened_per_s),
             &format!("{:.1}", step.frps_mib),
             &format!("{:.1}", step.frps_kib_each),
-            &format!("{:.2}", step.frps_cpu_pct),
+            &format!("{:.1}", step.frps_cpu_awake_pct),
+            &format!("{:.1}", step.frps_cpu_pct),
             &format!("{:.1}", step.frpc_kib_each),
         ])
     }));
-    table::align(&rows)
+    let n = found.clients.last().map_or(0, |last| last.n);
+    format!(
+        "{}\nThe connections are on all {n} clients. What they take of the CPU is their clients': each probes its path \
+         four times a second while users speak, once a second when they have been silent for ten, and once in ten seconds a \
+         minute after the last has gone.\n",
+        table::align(&rows)
+    )
 }
 
 fn ends(found: &Found) -> String {

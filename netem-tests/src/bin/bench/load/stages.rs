@@ -75,8 +75,10 @@ pub(super) struct IdleRow {
     pub(super) frpc_kib_each: f64,
     pub(super) frps_files_each: f64,
     pub(super) frpc_files_each: f64,
+    /// While clients probe as they do for users who are there.
+    pub(super) frps_cpu_awake_pct: f64,
+    /// Once all users have been silent for a while.
     pub(super) frps_cpu_pct: f64,
-    pub(super) frpc_cpu_pct: f64,
 }
 
 impl Found {
@@ -136,8 +138,8 @@ impl Found {
 
     pub(super) fn proxies(&mut self, farm: &mut Farm, plan: &Plan, clock: &Clock) -> Result<()> {
         let mut why = None;
-        // The first of its kind brings what all share.
-        farm.add_clients(1, 1, Behind::Echo)?;
+        // One alone would have the program's pages for its own.
+        farm.add_clients(2, 1, Behind::Echo)?;
         let before = farm.server_weight()?;
         let frpc_kib = farm.own_kib_of_last()?;
         let mut n_new_clients = 0;
@@ -189,7 +191,9 @@ impl Found {
         Ok(())
     }
 
-    pub(super) fn new_conns(&mut self, farm: &Farm, plan: &Plan, clock: &Clock) -> Result<()> {
+    pub(super) fn new_conns(&mut self, farm: &mut Farm, plan: &Plan, clock: &Clock) -> Result<()> {
+        farm.add_clients(N_BUSY_CLIENTS, 1, Behind::Echo)?;
+        let farm = &*farm;
         let ports = farm.ports(Behind::Echo);
         let mut times = Vec::new();
         let ((server, clients), took) = cpu_while(farm, || {
@@ -309,7 +313,10 @@ impl Found {
             }
             thread::sleep(SETTLE);
             let (server, clients) = (farm.server_weight()?, farm.clients_weight()?);
-            let ((server_cpu, clients_cpu), took) = cpu_while(farm, || wait(plan.window))?;
+            let since = Instant::now();
+            let ((awake, _), awake_took) = cpu_while(farm, || wait(plan.window / 2))?;
+            wait(plan.quiet_after.saturating_sub(since.elapsed()))?;
+            let ((quiet, _), quiet_took) = cpu_while(farm, || wait(plan.window / 2))?;
             let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / n as f64;
             let files = |now: usize, before: usize| now.saturating_sub(before) as f64 / n as f64;
             let row = IdleRow {
@@ -320,16 +327,17 @@ impl Found {
                 frpc_kib_each: each(clients.kib, clients_before.kib),
                 frps_files_each: files(server.n_files, before.n_files),
                 frpc_files_each: files(clients.n_files, clients_before.n_files),
-                frps_cpu_pct: 100.0 * server_cpu.div_duration_f64(took),
-                frpc_cpu_pct: 100.0 * clients_cpu.div_duration_f64(took),
+                frps_cpu_awake_pct: 100.0 * awake.div_duration_f64(awake_took),
+                frps_cpu_pct: 100.0 * quiet.div_duration_f64(quiet_took),
             };
             clock.say(&format!(
                 "{n} idle connections, opened at {:.0} a second: frps {:.0} MiB, {:.1} KiB and {:.2} \
-                 files for each, {:.1} % of a core; frpc {:.1} KiB",
+                 files for each, {:.1} % of a core at first and {:.1} % later; frpc {:.1} KiB",
                 row.opened_per_s,
                 row.frps_mib,
                 row.frps_kib_each,
                 row.frps_files_each,
+                row.frps_cpu_awake_pct,
                 row.frps_cpu_pct,
                 row.frpc_kib_each
             ));
