@@ -175,7 +175,7 @@ fn idle(found: &Found) -> String {
         "frps, MiB",
         "KiB each",
         "% of a core at first",
-        "when quiet",
+        "12 s later",
         "frpc, KiB each",
     ])];
     rows.extend(found.idle.iter().map(|step| {
