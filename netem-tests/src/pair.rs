@@ -356,7 +356,8 @@ impl Pair {
             (self.far(), self.sides.client.frpc(), &self.client_path),
         ] {
             let args = ["verify", "-c", path_text(path)?];
-            let (status, output) = Process::run(place, program, &args, self.dir.path())?;
+            let (status, output) =
+                Process::run(place, program, &args, self.dir.path(), crate::PATIENCE)?;
             if !status.success() {
                 // Where the file was says nothing: it is gone by then.
                 let dir = format!("{}/", self.dir.path().display());
@@ -388,7 +389,8 @@ impl Pair {
         let mut args = vec![command];
         args.extend(words);
         args.extend(["-c", config]);
-        Process::run(self.far(), self.sides.client.frpc(), &args, self.dir.path())
+        let frpc = self.sides.client.frpc();
+        Process::run(self.far(), frpc, &args, self.dir.path(), COMMAND_PATIENCE)
     }
 
     /// Returns the port at which users reach the proxy `name`.
@@ -516,6 +518,9 @@ fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
+
+/// For a command of frpc's: the longest, `doctor`, tries dead ways twice and measures the others.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(180);
 
 /// Only one of several clients has an admin API.
 const WEB_SERVER_KEY: &str = "webServer.";

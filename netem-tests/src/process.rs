@@ -68,9 +68,10 @@ impl Process {
         program: &Path,
         args: &[&str],
         dir: &Path,
+        patience: Duration,
     ) -> Result<(ExitStatus, String)> {
         let mut process = Self::start_in(place, "command", program, args, dir)?;
-        let status = process.wait_for_exit()?;
+        let status = process.wait_for_exit_within(patience)?;
         Ok((status, process.log.wait_for_end()))
     }
 
@@ -122,7 +123,11 @@ impl Process {
 
     /// Waits until the program has ended by itself.
     pub fn wait_for_exit(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_exit_within(PATIENCE)
+    }
+
+    fn wait_for_exit_within(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
         // std has no wait with a deadline, and a thread for it would have to own the child.
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
@@ -130,7 +135,7 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        bail!("{} did not end within {PATIENCE:?}", self.name)
+        bail!("{} did not end within {patience:?}", self.name)
     }
 
     /// Says whether the program is still running.

@@ -335,6 +335,8 @@ pub struct PathStats {
     pub n_heard: u64,
     /// How often the peer's host has said that nobody listens (ICMP), where the system tells.
     pub n_refused: u64,
+    /// The longest packet that is known to get through to the peer, IP headers included.
+    pub mtu: Option<u16>,
     /// What sends here is TCP with BBR, which does not take every loss for congestion.
     pub is_bbr: bool,
     /// What sends here is TCP that goes over to BBR as soon as it loses what no full queue dropped.

@@ -12,6 +12,7 @@ mod client;
 mod error;
 mod files;
 mod identity;
+mod look;
 mod server;
 mod spki;
 mod stream;
@@ -20,6 +21,7 @@ mod verify;
 pub use client::{ClientTls, ClientTlsConfig};
 pub use error::TlsError;
 pub use identity::{Fingerprint, FingerprintParseError, PemPair, fingerprint, self_signed};
+pub use look::{Shown, look};
 pub use server::{ServerCertificate, ServerTls, ServerTlsConfig};
 pub use stream::{TlsExporter, TlsStream};
 

@@ -21,6 +21,7 @@ pub mod service_manager;
 pub mod session;
 pub mod state;
 pub mod task;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod transform;

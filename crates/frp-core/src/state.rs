@@ -30,10 +30,7 @@ impl StateDir {
     /// `program` in the XDG state folder. Where no directory can be had, state is kept in memory
     /// and one warning says so.
     pub fn open(configured: Option<&Path>, program: &str) -> Self {
-        let Some(path) = configured
-            .map(Path::to_path_buf)
-            .or_else(|| default_path(program))
-        else {
+        let Some(path) = directory(configured, program) else {
             tracing::warn!(
                 "no state directory: set stateDir, STATE_DIRECTORY or HOME; \
                  until then a restart forgets what it would keep there"
@@ -179,6 +176,13 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         fs::File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Where [`StateDir::open`] would keep the state of `program`. Makes nothing and writes nothing.
+pub fn directory(configured: Option<&Path>, program: &str) -> Option<PathBuf> {
+    configured
+        .map(Path::to_path_buf)
+        .or_else(|| default_path(program))
 }
 
 fn default_path(program: &str) -> Option<PathBuf> {

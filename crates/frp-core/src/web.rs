@@ -2,9 +2,12 @@
 //!
 //! [`serve`] answers connections, of which there are few, each with bounded times. [`guarded`] puts
 //! frp's request log and the [`Guard`] around routes. [`ApiError`] is what frp answers when
-//! something goes wrong.
+//! something goes wrong. [`local`] is the same on a unix socket, for commands of the same user, and
+//! [`client`] is the side that asks.
 
+pub mod client;
 pub mod guard;
+pub mod local;
 mod patient;
 
 use std::io;
@@ -20,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, lookup_host};
 use transports::half_open::{HalfOpen, HalfOpenLimits};
 use transports::tcp::{accept::Acceptor, bind};
@@ -88,19 +92,24 @@ pub async fn serve(listener: TcpListener, app: Router) {
             let Some(place) = entry.place().await else {
                 return;
             };
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(MAX_HEAD_LEN)
-                .serve_connection(
-                    TokioIo::new(Patient::new(conn, WRITE_TIMEOUT)),
-                    TowerToHyperService::new(app),
-                );
-            // Whatever went wrong is the requester's affair.
-            let _ = tokio::time::timeout(CONN_TIMEOUT, served).await;
+            serve_conn(conn, app).await;
             drop(place);
         });
     }
+}
+
+/// Answers the requests of one connection, in bounded time.
+async fn serve_conn(conn: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_LEN)
+        .serve_connection(
+            TokioIo::new(Patient::new(conn, WRITE_TIMEOUT)),
+            TowerToHyperService::new(app),
+        );
+    // Whatever went wrong is the requester's affair.
+    let _ = tokio::time::timeout(CONN_TIMEOUT, served).await;
 }
 
 /// Puts frp's request log and `guard` around the routes of `router`.

@@ -16,7 +16,8 @@ use crate::hello::{self, Algorithm};
 use crate::hold::{UserDatagram, user_datagram};
 use crate::msg::Message;
 use crate::path::{
-    Pace, PaddingAnswer, PaddingHead, PathPayload, PathReport, Probe, Prober, ProberConfig, Role,
+    MirrorAnswer, MirrorAsk, Pace, PaddingAnswer, PaddingHead, PathPayload, PathReport, Probe,
+    Prober, ProberConfig, Role,
 };
 use crate::snappy::{Decoder, Encoder};
 use crate::v2::{self, FrameType};
@@ -107,6 +108,21 @@ pub fn path_payloads(data: &[u8]) {
             "what was written is read"
         );
         let _ = answer.rate();
+    }
+    if let Ok(ask) = MirrorAsk::decode(data) {
+        let mut written = Vec::new();
+        ask.encode(&mut written);
+        assert_eq!(written, data, "there is one way to write it");
+        assert!(ask.bytes <= PaddingHead::MAX_BYTES, "padding is bounded");
+    }
+    if let Ok(answer) = MirrorAnswer::decode(data) {
+        let mut written = Vec::new();
+        answer.encode(&mut written);
+        assert_eq!(
+            MirrorAnswer::decode(&written),
+            Ok(answer),
+            "what was written is read"
+        );
     }
     if let Ok(report) = PathReport::decode(data) {
         let mut written = Vec::new();

@@ -16,6 +16,7 @@
 //! defined here.
 
 mod cadence;
+mod mirror;
 mod padding;
 mod payload;
 mod probe;
@@ -26,6 +27,7 @@ mod rtt;
 mod wire;
 
 pub use cadence::{Cadence, CadenceConfig, Pace};
+pub use mirror::{MirrorAnswer, MirrorAsk, begins_mirror};
 pub use padding::{PaddingAnswer, PaddingHead, begins_padding};
 pub use payload::PathPayload;
 pub use probe::{Ask, Heard, Probe, Queues};

@@ -22,6 +22,8 @@ use frp_core::config::{LoadOptions, WebServerConfig, load_client_with_texts};
 use frp_core::metrics::{Page, keep_up};
 use frp_core::state;
 use frp_core::task;
+use frp_core::web::client::BY_COMMAND;
+use frp_core::web::local::LocalSocket;
 use frp_core::web::{self, ApiError, guard::Guard};
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -32,6 +34,7 @@ use crate::metrics;
 use crate::recovery::history::Why;
 use crate::recovery::{Given, Recovery};
 use crate::status;
+use crate::status::overview::Overview;
 
 /// What the admin API acts on.
 #[derive(Debug)]
@@ -90,12 +93,18 @@ impl Admin {
         web::serve(listener, self.router()).await;
     }
 
-    fn router(self: &Arc<Self>) -> Router {
+    /// Answers requests on `socket`, for commands of the same user, until the future is dropped.
+    pub async fn serve_locally(self: Arc<Self>, socket: LocalSocket) {
+        socket.serve(self.routes(), self.clone()).await;
+    }
+
+    fn routes(&self) -> Router<Arc<Self>> {
         let mut routes = Router::new()
             .route("/api/status", get(Self::status))
             .route("/api/reload", get(Self::reload).post(Self::reload))
             .route("/api/stop", post(Self::stop))
             .route("/api/links", get(Self::links))
+            .route("/api/overview", get(Self::overview))
             .route("/api/switch", post(Self::switch))
             .route(
                 "/api/config",
@@ -105,13 +114,17 @@ impl Admin {
         if self.page.is_some() {
             routes = routes.route("/metrics", get(Self::scrape));
         }
+        routes
+    }
+
+    fn router(self: &Arc<Self>) -> Router {
         let WebServerConfig {
             addr,
             user,
             password,
             ..
         } = &self.web;
-        web::guarded(routes, Guard::new(addr, user, password.clone()))
+        web::guarded(self.routes(), Guard::new(addr, user, password.clone()))
             // Liveness is open to everybody, and says nothing.
             .route("/healthz", any(async || StatusCode::OK))
             .with_state(self.clone())
@@ -132,6 +145,11 @@ impl Admin {
     /// Ours: the carriers to the server, and what was decided about them.
     async fn links(State(admin): State<Arc<Self>>) -> Response {
         web::json(&admin.client.links().await)
+    }
+
+    /// Ours: all that there is to say, for `frpc status`.
+    async fn overview(State(admin): State<Arc<Self>>) -> Response {
+        web::json(&Overview::of(&admin.client).await)
     }
 
     /// Ours: goes over to another transport by hand.
@@ -238,9 +256,6 @@ struct ReloadQuery {
 struct SwitchQuery {
     transport: String,
 }
-
-/// A header of requests that a command makes, so that the history can tell them from others.
-pub(crate) const BY_COMMAND: &str = "x-holdfast-command";
 
 /// Writes a configuration file whole. A link stays one, and an existing file keeps its mode.
 pub(crate) fn replace_file(path: PathBuf, content: &[u8]) -> io::Result<()> {

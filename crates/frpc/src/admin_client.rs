@@ -1,32 +1,32 @@
 //! The commands that talk to a running frpc: `reload`, `status`, `stop`, and our `switch`.
 //!
 //! Plain HTTP, as frp: the address and the password come from the `webServer` table of the
-//! configuration file.
+//! configuration file. Without one it goes over the socket in the state directory.
 
-use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use frp_core::config::WebServerConfig;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use frp_core::config::{ClientConfig, WebServerConfig};
+use frp_core::web::client::{Place, RequestError, request};
+use frp_core::web::{self, local};
+use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
-use crate::admin::BY_COMMAND;
 use crate::go_text;
 use crate::links::LinksStatus;
 use crate::status::StatusByKind;
+use crate::status::overview::Overview;
 
 /// The admin API of a running frpc.
 #[derive(Debug)]
-pub struct AdminClient<'a> {
-    config: &'a WebServerConfig,
+pub struct AdminClient {
+    place: Place,
     timeout: Duration,
 }
+
+/// The program's name in paths.
+pub(crate) const PROGRAM: &str = "frpc";
 
 /// Why a running frpc did not do what was asked. The texts are frp's.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,22 @@ pub enum AdminError {
         /// What happened.
         cause: String,
     },
+    /// There is no web server, and nobody answers on the socket.
+    #[error(
+        "web server port should be set if you want to use this feature; without it frpc listens \
+         on {}, and nobody answers there ({cause}): is it running with this configuration, and as \
+         the same user?",
+        path.display()
+    )]
+    NotThere {
+        /// The socket.
+        path: PathBuf,
+        /// What happened.
+        cause: String,
+    },
+    /// There is neither a web server nor a state directory.
+    #[error("web server port should be set if you want to use this feature")]
+    NoWay,
     /// It answered something else than yes.
     #[error("api status code [{0}]")]
     Status(u16),
@@ -52,10 +68,41 @@ pub enum AdminError {
     Answer(String),
 }
 
-impl<'a> AdminClient<'a> {
+impl AdminClient {
     /// The API that `config` describes. `timeout` is for each request as a whole.
-    pub fn new(config: &'a WebServerConfig, timeout: Duration) -> Self {
-        Self { config, timeout }
+    pub fn new(config: &WebServerConfig, timeout: Duration) -> Self {
+        Self {
+            place: Place::Web(config.clone()),
+            timeout,
+        }
+    }
+
+    /// That of the frpc that runs with `config`, read from `file`.
+    pub fn of(config: &ClientConfig, file: &Path, timeout: Duration) -> Result<Self, AdminError> {
+        if config.web_server.port != 0 {
+            return Ok(Self::new(&config.web_server, timeout));
+        }
+        let path = local::find(config.state_dir.as_deref(), PROGRAM, Some(file));
+        let path = path.ok_or(AdminError::NoWay)?;
+        Ok(Self::local(&path, timeout))
+    }
+
+    /// That behind the socket at `path`.
+    pub fn local(path: &Path, timeout: Duration) -> Self {
+        Self {
+            place: Place::Socket(path.to_owned()),
+            timeout,
+        }
+    }
+
+    /// All that there is to say of it. Of a frpc of frp's, that is its proxies.
+    pub async fn overview(&self) -> Result<Overview, AdminError> {
+        match self.send(Method::GET, "/api/overview").await? {
+            (StatusCode::OK, body) => serde_json::from_slice(&body)
+                .map_err(|_| AdminError::Answer(String::from_utf8_lossy(&body).trim().to_owned())),
+            (StatusCode::NOT_FOUND, _) => Ok(Overview::of_frp(&self.status().await?)),
+            (status, _) => Err(AdminError::Status(status.as_u16())),
+        }
     }
 
     /// Makes it read its configuration again.
@@ -122,70 +169,40 @@ impl<'a> AdminClient<'a> {
     }
 
     async fn send(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
-        let WebServerConfig { addr, port, .. } = self.config;
-        let host = if addr.contains(':') {
-            format!("[{addr}]:{port}")
-        } else {
-            format!("{addr}:{port}")
-        };
         let verb = if method == Method::POST {
             "Post"
         } else {
             "Get"
         };
-        let failed = |cause: String| AdminError::Request {
-            verb,
-            url: format!("http://{host}{path}"),
-            cause,
-        };
-        let exchange = self.exchange(&host, method, path);
-        tokio::time::timeout(self.timeout, exchange)
+        request(&self.place, method, path, self.timeout)
             .await
-            .map_err(|_| failed("context deadline exceeded".to_owned()))?
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| {
+                if let (Place::Socket(path), RequestError::Dial(source)) = (&self.place, &error) {
+                    return AdminError::NotThere {
+                        path: path.clone(),
+                        cause: go_text::connect(source),
+                    };
+                }
+                AdminError::Request {
+                    verb,
+                    url: self.place.url(path),
+                    cause: self.cause(&error),
+                }
+            })
     }
 
-    async fn exchange(
-        &self,
-        host: &str,
-        method: Method,
-        path: &str,
-    ) -> Result<(StatusCode, Bytes), ExchangeError> {
-        let WebServerConfig {
-            addr,
-            port,
-            user,
-            password,
-            ..
-        } = self.config;
-        let conn = TcpStream::connect((addr.as_str(), *port))
-            .await
-            .map_err(|source| ExchangeError::Dial {
-                host: host.to_owned(),
-                source,
-            })?;
-        let (mut sender, driver) =
-            hyper::client::conn::http1::handshake(TokioIo::new(conn)).await?;
-        let driver = tokio::spawn(driver);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(BY_COMMAND, "1")
-            .header(header::HOST, host);
-        if !user.is_empty() || !password.is_empty() {
-            let credentials = STANDARD.encode(format!("{user}:{}", password.expose()));
-            request = request.header(header::AUTHORIZATION, format!("Basic {credentials}"));
+    fn cause(&self, error: &RequestError) -> String {
+        match (error, &self.place) {
+            (RequestError::Dial(source), Place::Web(config)) => {
+                format!(
+                    "dial tcp {}: {}",
+                    web::address(config),
+                    go_text::connect(source)
+                )
+            }
+            (RequestError::Timeout(_), _) => "context deadline exceeded".to_owned(),
+            (error, _) => error.to_string(),
         }
-        let request = request.body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_LEN)
-            .collect()
-            .await
-            .map_err(ExchangeError::Body)?
-            .to_bytes();
-        driver.abort();
-        Ok((status, body))
     }
 }
 
@@ -194,19 +211,4 @@ impl<'a> AdminClient<'a> {
 struct ErrorAnswer {
     #[serde(rename = "Msg")]
     text: String,
-}
-
-/// The largest answer that is read: the status of some hundred thousand proxies.
-const MAX_ANSWER_LEN: usize = 64 * 1024 * 1024;
-
-#[derive(Debug, thiserror::Error)]
-enum ExchangeError {
-    #[error("dial tcp {host}: {}", go_text::connect(source))]
-    Dial { host: String, source: io::Error },
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-    #[error("{0}")]
-    Request(#[from] hyper::http::Error),
-    #[error("{0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -15,9 +15,9 @@ mod commands;
 mod recovery_commands;
 
 pub use commands::{
-    AdminFlags, Cli, Command, ConnectionFlags, DomainFlags, GlobalFlags, HttpProxy, HttpsProxy,
-    NatholeCommand, PortProxy, ProxyFlags, SecretProxy, Shell, TcpmuxProxy, VisitorCommand,
-    VisitorFlags,
+    AdminFlags, Cli, Command, ConnectionFlags, DoctorFlags, DomainFlags, GlobalFlags, HttpProxy,
+    HttpsProxy, NatholeCommand, PortProxy, ProxyFlags, SecretProxy, Shell, StatusFlags,
+    TcpmuxProxy, VisitorCommand, VisitorFlags,
 };
 pub use recovery_commands::{ConfigCommand, RecoveryArgs, RecoveryCommand};
 
@@ -134,7 +134,19 @@ fn explain(error: &clap::Error, args: &[OsString]) -> EarlyExit {
     EarlyExit {
         stdout: String::new(),
         stderr: format!("Error: {text}\n{}\n", usage(args)),
-        code: 1,
+        code: usage_code(args),
+    }
+}
+
+/// What a line that makes no sense ends with: frp's code, but for the commands whose code 1 says
+/// something else.
+fn usage_code(args: &[OsString]) -> i32 {
+    let command = Cli::command();
+    let mut words = args.iter().skip(1);
+    let name = words.find_map(|word| command.find_subcommand(word));
+    match name.map(clap::Command::get_name) {
+        Some("status" | "doctor") => 2,
+        _ => 1,
     }
 }
 
@@ -326,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn status_takes_an_interval_or_its_own_and_says_two_for_nonsense() {
+        let watch = |line: &str| match parse_line(line).map(|cli| cli.command) {
+            Ok(Some(Command::Status(flags))) => Ok(flags.watch),
+            Ok(_) => panic!("not status"),
+            Err(exit) => Err(exit.code),
+        };
+        let seconds = |n| Ok(Some(std::time::Duration::from_secs(n)));
+        assert_eq!(watch("status"), Ok(None));
+        assert_eq!(watch("status --watch"), seconds(2));
+        assert_eq!(watch("status --watch 5 --json"), seconds(5));
+        assert_eq!(watch("status --watch 0.01"), Err(2));
+        assert_eq!(watch("status --bogus"), Err(2));
+    }
+
+    #[test]
     fn the_api_timeout_is_a_duration_as_go_writes_it() {
         for (text, seconds) in [
             ("1m30s", 90.0),
@@ -338,7 +365,7 @@ mod tests {
                 panic!("not status")
             };
             assert!(
-                (flags.api_timeout.as_secs_f64() - seconds).abs() < 1e-9,
+                (flags.admin.api_timeout.as_secs_f64() - seconds).abs() < 1e-9,
                 "{text}"
             );
         }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use frp_core::config::{ClientConfig, Protocol, Secret, WebServerConfig, WireProtocol};
+use frp_core::config::{
+    ClientConfig, Protocol, ProxyConfig, Secret, WebServerConfig, WireProtocol,
+};
 use frp_core::hold::CarrierId;
 use frp_core::proto::ids::Short;
 use frp_core::proto::{WireVersion, auth, policy};
@@ -29,10 +31,12 @@ use crate::control::{Control, ControlEnd, ControlHandle, Services};
 use crate::links::memory::Memory;
 use crate::links::{Begun, Links, LinksHandle, LinksStatus, Opened, SwitchError, may_hold};
 use crate::login::{LoggedIn, LoginError, Over, login};
+use crate::proxy::state::ProxyState;
 use crate::proxy::{ProxyNumbers, ProxySet};
 use crate::recovery::health::Health;
 use crate::retry::{Backoff, FIRST_LOGIN_CAP, RELOGIN_CAP, Reconnect};
 use crate::status::ProxyStatus;
+use crate::status::standing::Standing;
 use crate::transport::{Addresses, Dialers, needs_goodbye};
 
 /// One frpc: a server, and what is published and visited there.
@@ -51,6 +55,8 @@ pub struct Client {
     has_met_holdfast: AtomicBool,
     /// It has logged in once, or may take as long as it likes.
     settled: CancellationToken,
+    /// Whether there is a session, for `frpc status`.
+    standing: Standing,
     stopped: CancellationToken,
 }
 
@@ -166,6 +172,7 @@ impl Client {
             links: Mutex::new(None),
             has_met_holdfast: AtomicBool::new(false),
             settled: CancellationToken::new(),
+            standing: Standing::default(),
             stopped: CancellationToken::new(),
         })
     }
@@ -254,17 +261,25 @@ impl Client {
 
     /// Every proxy of the live session and where it stands, by name. Empty without a session.
     pub fn status(&self) -> Vec<ProxyStatus> {
+        let server_addr = &self.context.config.server_addr;
+        self.view_proxies(|config, state| ProxyStatus::new(config, state, server_addr))
+    }
+
+    /// What `view` makes of every proxy of the live session, by name. Empty without a session.
+    pub(crate) fn view_proxies<T>(&self, view: impl Fn(&ProxyConfig, &ProxyState) -> T) -> Vec<T> {
         let control = self.control.lock().clone();
-        let Some(control) = control else {
-            return Vec::new();
-        };
-        let proxies = control.proxies.lock();
-        proxies
-            .iter()
-            .map(|(config, state)| {
-                ProxyStatus::new(config, state, &self.context.config.server_addr)
-            })
-            .collect()
+        control.map_or_else(Vec::new, |control| {
+            let proxies = control.proxies.lock();
+            proxies
+                .iter()
+                .map(|(config, state)| view(config, state))
+                .collect()
+        })
+    }
+
+    /// Whether there is a session, and since when.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The live session.
@@ -422,6 +437,7 @@ impl Client {
                 Err(error) => {
                     tracing::warn!("connect to server error: {error}");
                     self.context.health.login_failed(&error);
+                    self.standing.failed(&error);
                     if is_first && self.context.config.login_fail_exit {
                         return Err(error);
                     }
@@ -497,6 +513,7 @@ impl Client {
             );
         }
         self.context.health.logged_in();
+        self.standing.begin(logged_in.welcome.is_some());
         let (control, handle) = Control::new(self.context.clone(), session.clone(), logged_in);
         // The handle first, then the services: a reload in between reaches the control one way
         // or the other.
@@ -522,6 +539,7 @@ impl Client {
         };
         *self.control.lock() = None;
         *self.session.lock() = Weak::new();
+        self.standing.end();
         match end {
             Ok(ControlEnd::ClosedHere) => tracing::debug!("session closed"),
             Ok(end) => tracing::warn!("session lost: {end}"),

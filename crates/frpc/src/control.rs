@@ -159,6 +159,7 @@ impl Control {
             held: _,
             reader,
             writer,
+            version: _,
         } = logged_in;
         // A Go frps ends both directions when one ends; a Holdfast keeps the other.
         let half_close = if welcome.is_some() {

@@ -35,6 +35,7 @@ pub fn single_service(command: &Command) -> Option<SingleService> {
         Command::Verify { .. }
         | Command::Reload(_)
         | Command::Status(_)
+        | Command::Doctor(_)
         | Command::Stop(_)
         | Command::Switch { .. }
         | Command::Config { .. }

@@ -14,6 +14,7 @@ pub mod alerts;
 pub mod cli;
 pub mod client;
 pub mod control;
+mod doctor;
 pub mod flags;
 pub mod go_text;
 pub mod links;

@@ -36,7 +36,8 @@ use crate::transport::Dialers;
 use driver::Driver;
 use memory::Memory;
 
-pub use report::{CarrierStatus, EventStatus, LinksStatus};
+pub(crate) use report::is_way_of;
+pub use report::{CarrierStatus, EventStatus, LinksStatus, WayStatus};
 
 /// A session that has logged in.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ pub(crate) struct Begun {
 
 /// A login that was made before there were [`Links`], for a carrier of the first candidate.
 pub(crate) use attempt::{Opened, may_hold};
+pub(crate) use echo::knock;
 
 /// The task that finds ways to the server. Ends when it is dropped.
 #[derive(Debug)]

@@ -38,6 +38,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct LoggedIn {
     /// The session's id, to be sent again when logging in anew.
     pub(crate) run_id: String,
+    /// What frps calls its version.
+    pub(crate) version: String,
     /// What frps has said of itself, if it is a Holdfast.
     pub(crate) welcome: Option<HoldfastWelcome>,
     /// The session of held streams, if both sides hold. The login's carrier has not joined it yet.
@@ -204,6 +206,7 @@ async fn exchange(
         other => return Err(ConnError::Unexpected(other.name(), "LoginResp").into()),
     };
     let LoginResp {
+        version,
         run_id,
         error,
         holdfast,
@@ -255,6 +258,7 @@ async fn exchange(
     let (reader, writer) = stream.split();
     Ok(LoggedIn {
         run_id,
+        version,
         welcome,
         held,
         reader,

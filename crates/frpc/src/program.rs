@@ -24,6 +24,7 @@ use crate::admin::ConfigFile;
 use crate::admin_client::{AdminClient, AdminError};
 use crate::cli::{self, AdminFlags, Cli, Command, GlobalFlags};
 use crate::client::Client;
+use crate::doctor;
 use crate::flags::{SingleService, single_service};
 use crate::login::FRP_VERSION;
 use crate::recovery::service::{self, Started};
@@ -38,9 +39,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             print(&exit.stdout);
             // Nobody is left to tell when standard error is closed.
             let _ = io::stderr().write_all(exit.stderr.as_bytes());
-            return ExitCode::from(u8::from(exit.code != 0));
+            return ExitCode::from(u8::try_from(exit.code).unwrap_or(1));
         }
     };
+    match &cli.command {
+        Some(Command::Status(flags)) => {
+            return ExitCode::from(status::command::run(&cli.global, flags));
+        }
+        Some(Command::Doctor(flags)) => return ExitCode::from(doctor::run(&cli.global, flags)),
+        _ => {}
+    }
     match run_command(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -72,7 +80,6 @@ fn run_command(cli: &Cli) -> Result<(), Failure> {
     match command {
         Command::Verify { .. } => verify(global),
         Command::Reload(flags) => reload(global, flags),
-        Command::Status(flags) => show_status(global, flags),
         Command::Stop(flags) => stop(global, flags),
         Command::Switch { transport, flags } => switch(global, flags, transport),
         Command::Config { command } => recovery::config(global, command),
@@ -92,7 +99,7 @@ fn run_command(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
-fn load_options(global: &GlobalFlags) -> LoadOptions {
+pub(crate) fn load_options(global: &GlobalFlags) -> LoadOptions {
     LoadOptions {
         strict: global.strict_config,
         allow_unsafe: global.allow_unsafe.clone(),
@@ -134,17 +141,6 @@ fn reload(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_status(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
-    let (status, links) = ask(global, flags, async |client| {
-        let status = client.status().await?;
-        // frp's has no such thing.
-        Ok((status, client.links().await.unwrap_or_default()))
-    })?;
-    print(&status::render(&status));
-    print(&status::render_links(&links));
-    Ok(())
-}
-
 fn stop(global: &GlobalFlags, flags: &AdminFlags) -> Result<(), Failure> {
     ask(global, flags, async |client| client.stop().await)?;
     print_line(&"stop success");
@@ -161,13 +157,11 @@ fn switch(global: &GlobalFlags, flags: &AdminFlags, transport: &str) -> Result<(
 fn ask<T>(
     global: &GlobalFlags,
     flags: &AdminFlags,
-    request: impl AsyncFnOnce(AdminClient<'_>) -> Result<T, AdminError>,
+    request: impl AsyncFnOnce(AdminClient) -> Result<T, AdminError>,
 ) -> Result<T, Failure> {
     let config = load(&global.config, global)?;
-    if config.web_server.port == 0 {
-        return Err("web server port should be set if you want to use this feature".to_owned());
-    }
-    let client = AdminClient::new(&config.web_server, flags.api_timeout);
+    let client = AdminClient::of(&config, &global.config, flags.api_timeout)
+        .map_err(|error| error.to_string())?;
     runtime()?
         .block_on(request(client))
         .map_err(|error| error.to_string())
@@ -287,7 +281,7 @@ async fn run_client(started: Started, clients: &Clients) -> Result<(), Failure> 
     result
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -329,8 +329,8 @@ impl Drop for OpenUser<'_> {
     }
 }
 
-/// One proxy at one moment, for the metrics.
-#[derive(Clone, Debug)]
+/// One proxy at one moment, for the metrics and the status.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ProxyNumbers {
     /// Without the user's prefix.
     pub(crate) name: String,

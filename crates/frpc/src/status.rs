@@ -1,13 +1,19 @@
-//! What `frpc status` shows: one entry for each proxy, as JSON between the programs and as tables
-//! for people.
+//! What `frpc status` shows: one entry for each proxy, as JSON between the programs and as frp's
+//! tables for people. What it shows beyond frp is the [`overview`], for people a [`page`]; the
+//! command itself is [`command`].
+
+pub mod command;
+pub mod overview;
+pub mod page;
+pub(crate) mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use frp_core::config::{ProxyConfig, ProxyKind};
+use frp_core::terminal::printable;
 use serde::{Deserialize, Serialize};
 
-use crate::links::LinksStatus;
 use crate::proxy::local_addr_text;
 use crate::proxy::state::ProxyState;
 
@@ -84,7 +90,7 @@ const HEADINGS: [&str; 6] = [
 /// Spaces behind the widest cell of a column, the last one too.
 const PADDING: usize = 2;
 
-/// What `frpc status` prints.
+/// frp's tables of proxies.
 pub fn render(status: &StatusByKind) -> String {
     let mut text = "Proxy Status...\n\n".to_owned();
     for kind in KINDS {
@@ -113,48 +119,6 @@ pub fn render(status: &StatusByKind) -> String {
     text
 }
 
-/// What `frpc status` prints below that where connections are held. Nothing where they are not.
-pub fn render_links(links: &LinksStatus) -> String {
-    if links.state.is_empty() || links.state == PLAIN {
-        return String::new();
-    }
-    let mut text = format!("LINKS ({})\n", printable(&links.state));
-    let mut rows = vec![LINK_HEADINGS.map(str::to_owned)];
-    rows.extend(links.carriers.iter().map(|carrier| {
-        let loss = carrier
-            .packet_loss_pct
-            .unwrap_or(carrier.heartbeat_loss_pct);
-        [
-            printable(&carrier.transport),
-            printable(&carrier.address),
-            if carrier.in_use { "yes" } else { "standby" }.to_owned(),
-            format!("{:.1} ms", carrier.srtt_ms),
-            format!("{loss:.1} %"),
-        ]
-    }));
-    push_table(&mut text, &rows);
-    let switches = links.events.iter().filter(|event| event.kind == "switched");
-    let switches: Vec<_> = switches.rev().take(MAX_SWITCHES).collect();
-    for event in switches.iter().rev() {
-        let at = i64::try_from(event.at_ms).ok();
-        let at = at.and_then(chrono::DateTime::from_timestamp_millis);
-        let at = at.map(|at| at.with_timezone(&chrono::Local).format("%F %T").to_string());
-        let at = at.unwrap_or_default();
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{at}  {}", printable(&event.text));
-    }
-    text.push('\n');
-    text
-}
-
-/// The state of a session that goes over one carrier for its life.
-const PLAIN: &str = "plain";
-
-/// Switches that are shown, the newest last.
-const MAX_SWITCHES: usize = 5;
-
-const LINK_HEADINGS: [&str; 5] = ["Transport", "Address", "InUse", "RTT", "Loss"];
-
 fn push_table<const N: usize>(text: &mut String, rows: &[[String; N]]) {
     let widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter()
@@ -169,13 +133,6 @@ fn push_table<const N: usize>(text: &mut String, rows: &[[String; N]]) {
         }
         text.push('\n');
     }
-}
-
-/// What a server sent must not drive the terminal.
-fn printable(cell: &str) -> String {
-    cell.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 #[cfg(test)]
@@ -212,36 +169,6 @@ mod tests {
              t1    running      127.0.0.1:22          127.0.0.1:17022                     \n\
              t2    start error  127.0.0.1:23                           port already used  \n\n"
         );
-    }
-
-    #[test]
-    fn carriers_and_switches_are_shown_only_where_connections_are_held() {
-        use crate::links::{CarrierStatus, EventStatus};
-        let mut links = LinksStatus {
-            state: "plain".to_owned(),
-            carriers: vec![CarrierStatus {
-                transport: "quic".to_owned(),
-                address: "192.0.2.1:7000".to_owned(),
-                in_use: true,
-                srtt_ms: 50.04,
-                packet_loss_pct: Some(1.0),
-                ..CarrierStatus::default()
-            }],
-            events: vec![EventStatus {
-                kind: "switched".to_owned(),
-                text: "use quic: connected".to_owned(),
-                ..EventStatus::default()
-            }],
-            ..LinksStatus::default()
-        };
-        assert_eq!(render_links(&links), "");
-        links.state = "connected".to_owned();
-        let text = render_links(&links);
-        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-        assert_eq!(lines[0], "LINKS (connected)");
-        assert_eq!(lines[1], "Transport  Address         InUse  RTT      Loss");
-        assert_eq!(lines[2], "quic       192.0.2.1:7000  yes    50.0 ms  1.0 %");
-        assert!(lines[3].ends_with("use quic: connected"));
     }
 
     #[test]

@@ -137,7 +137,7 @@ const ALL: [TransportKind; 5] = [
 ];
 
 /// Prepares to dial the server of `config` by this transport.
-fn dialer_of(
+pub(crate) fn dialer_of(
     config: &ClientConfig,
     kind: TransportKind,
 ) -> Result<Arc<dyn Transport>, TransportError> {
@@ -260,7 +260,7 @@ fn tls(config: &ClientConfig) -> Result<ClientTls, TransportError> {
 }
 
 /// frp's byte before TLS, for servers that share the port with others who speak TLS.
-const TLS_MARKER: u8 = 0x17;
+pub(crate) const TLS_MARKER: u8 = 0x17;
 
 /// Where frp grants upgrades to WebSocket.
 const WEBSOCKET_PATH: &str = "/~!frp";

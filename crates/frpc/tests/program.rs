@@ -132,15 +132,56 @@ fn what_the_command_line_does_not_know_is_an_error_on_standard_error() {
 
 #[test]
 fn a_command_for_a_running_frpc_needs_its_web_server() {
-    let (_dir, path) = file("");
+    let state = tempfile::tempdir().unwrap();
+    let (_dir, path) = file(&format!("stateDir = \"{}\"\n", text(state.path())));
     for command in ["status", "reload", "stop"] {
         let output = frpc(&[command, "-c", text(&path)]);
-        let expected = "web server port should be set if you want to use this feature\n";
-        assert_eq!(
-            (stdout(&output).as_str(), output.status.code()),
-            (expected, Some(1))
-        );
+        let printed = stdout(&output);
+        let expected = "web server port should be set if you want to use this feature; without it";
+        assert!(printed.starts_with(expected), "{printed}");
+        assert!(printed.contains("nobody answers there"), "{printed}");
+        assert_eq!(output.status.code(), Some(1));
     }
+}
+
+#[test]
+fn a_running_frpc_is_asked_over_its_socket_where_it_has_no_web_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let state = tempfile::tempdir().unwrap();
+    let (_dir, path) = file(&format!(
+        "serverAddr = \"127.0.0.1\"\nserverPort = {port}\nloginFailExit = false\n\
+         stateDir = \"{}\"\n",
+        text(state.path())
+    ));
+    let mut running = Command::new(env!("CARGO_BIN_EXE_frpc"))
+        .args(["-c", text(&path)])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The socket is there before the first attempt to connect.
+    listener.accept().unwrap();
+
+    let output = frpc(&["status", "-c", text(&path)]);
+    let printed = stdout(&output);
+    assert!(
+        printed.contains("Session:      reconnecting since"),
+        "{printed}"
+    );
+    assert!(printed.contains("Wrong: there is no session"), "{printed}");
+    assert!(printed.ends_with("Proxy Status...\n\n"), "{printed}");
+    assert_eq!(output.status.code(), Some(3));
+    let output = frpc(&["status", "--json", "-c", text(&path)]);
+    let printed = stdout(&output);
+    assert!(printed.starts_with("{\"format\":1,"), "{printed}");
+    assert!(printed.contains("\"ok\":false"), "{printed}");
+    assert_eq!(output.status.code(), Some(3));
+    let broken = frpc(&["status", "-c", text(&path.with_extension("none"))]);
+    assert_eq!(broken.status.code(), Some(2));
+
+    let output = frpc(&["stop", "-c", text(&path)]);
+    assert_eq!(stdout(&output), "stop success\n");
+    assert!(running.wait().unwrap().success());
 }
 
 #[test]

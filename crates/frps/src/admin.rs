@@ -1,11 +1,12 @@
 //! The dashboard's API: what the server is, who is connected, what the proxies carry.
 //!
 //! [`v1`] and [`v2`] are frp's two generations of it, over the same [`view`]s (what is ours of them
-//! is in [`link`]); [`metrics`] is what
+//! is in [`link`]); [`overview`] is for `frps status`, [`metrics`] is what
 //! Prometheus reads. Everything but the liveness check wants the password, where there is one.
 
 mod link;
 mod metrics;
+mod overview;
 mod pprof;
 mod v1;
 mod v2;
@@ -29,8 +30,7 @@ pub(crate) fn router(server: &Arc<Server>, page: Option<Page>) -> Router {
     let config = &server.config.web_server;
     let mut routes = Router::new()
         .route("/", get(to_static))
-        .merge(v1::routes())
-        .merge(v2::routes());
+        .merge(local_routes());
     if let Some(page) = page {
         routes = routes.merge(metrics::routes(page));
     }
@@ -42,6 +42,11 @@ pub(crate) fn router(server: &Arc<Server>, page: Option<Page>) -> Router {
         // Liveness is open to everybody, and says nothing.
         .route("/healthz", any(async || StatusCode::OK))
         .with_state(Arc::clone(server))
+}
+
+/// The routes for commands of the same user, who needs no password.
+pub(crate) fn local_routes() -> Router<Arc<Server>> {
+    v1::routes().merge(v2::routes()).merge(overview::routes())
 }
 
 async fn to_static() -> Response {

@@ -8,11 +8,13 @@ mod words;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use frp_core::config::Flag;
 
+use crate::status::StatusArgs;
 use words::{any_text, check_int, check_ports, explain, normalise, parse_bool};
 
 /// What the command line asks for.
@@ -31,6 +33,8 @@ pub enum Action {
     Verify(Option<FileArgs>),
     /// Print the fingerprint of the certificate that clients can pin.
     Fingerprint(Option<FileArgs>),
+    /// Show the running server.
+    Status(Option<FileArgs>, StatusArgs),
     /// Print the version that scripts look for.
     Version,
     /// Print a completion script.
@@ -69,9 +73,25 @@ where
 {
     let args: Vec<OsString> = args.into_iter().map(|arg| normalise(arg.into())).collect();
     let matches = command()
-        .try_get_matches_from(args)
-        .map_err(|error| explain(&error))?;
+        .try_get_matches_from(&args)
+        .map_err(|error| EarlyExit {
+            code: usage_code(&error, &args),
+            ..explain(&error)
+        })?;
     Ok(action(&matches))
+}
+
+/// What a line that makes no sense ends with: frp's code, but for the command whose code 1 says
+/// something else.
+fn usage_code(error: &clap::Error, args: &[OsString]) -> i32 {
+    let command = command();
+    let mut words = args.iter().skip(1);
+    let name = words.find_map(|word| command.find_subcommand(word));
+    let is_status = name.is_some_and(|command| command.get_name() == "status");
+    match explain(error).code {
+        1 if is_status => 2,
+        code => code,
+    }
 }
 
 /// The completion script for `shell`.
@@ -105,6 +125,14 @@ fn action(matches: &ArgMatches) -> Action {
     match matches.subcommand() {
         Some(("verify", _)) => Action::Verify(file),
         Some(("fingerprint", _)) => Action::Fingerprint(file),
+        Some(("status", sub)) => {
+            let args = StatusArgs {
+                json: sub.get_flag("json"),
+                watch: sub.get_one("watch").copied(),
+                timeout: sub.get_one("api-timeout").copied().unwrap_or(API_TIMEOUT),
+            };
+            Action::Status(file, args)
+        }
         Some(("completion", sub)) => {
             Action::Completion(sub.get_one("shell").copied().unwrap_or(Shell::Bash))
         }
@@ -329,6 +357,7 @@ fn command() -> Command {
                 .about("Print the fingerprint of the TLS certificate, for transport.tls.pin")
                 .arg(extra()),
         )
+        .subcommand(status_command().arg(extra()))
         .subcommand(
             Command::new("completion")
                 .about("Generate the autocompletion script for the specified shell")
@@ -381,6 +410,57 @@ fn command() -> Command {
     command
 }
 
+/// `frps status`, which frp does not have.
+fn status_command() -> Command {
+    Command::new("status")
+        .about("Overview of the running frps: listeners, clients, proxies, what is wrong")
+        .long_about(
+            "Shows how clients can come, who is there and since when, over which connections with \
+             which round trip and loss, whose connections are kept while they are away, the \
+             proxies with their users, and what was refused. The running frps is asked over its \
+             webServer, or over a socket in its state directory where there is none.\n\n\
+             Exit codes: 0 all is well, 1 the running frps cannot be reached, 2 the command line \
+             or the configuration makes no sense, 3 it was reached and something is wrong.",
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("print all of it as one JSON object"),
+        )
+        .arg(
+            Arg::new("watch")
+                .long("watch")
+                .value_name("SECONDS")
+                .num_args(0..=1)
+                .default_missing_value("2")
+                .value_parser(parse_seconds)
+                .help("look again every so many seconds (2 if none are given), until Ctrl-C"),
+        )
+        .arg(
+            Arg::new("api-timeout")
+                .long("api-timeout")
+                .value_name("SECONDS")
+                .value_parser(parse_seconds)
+                .help("how long an answer may take (10)"),
+        )
+}
+
+/// For a server that has thousands of clients to show.
+const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if time < MIN_SECONDS {
+        return Err(format!("at least {} s", MIN_SECONDS.as_secs_f64()));
+    }
+    Ok(time)
+}
+
+/// Looking more often would be work for the program that is looked at.
+const MIN_SECONDS: Duration = Duration::from_millis(200);
+
 /// A switch as frp's parser has it: `--x`, or `--x=false` in any of Go's spellings.
 fn switch_arg(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
@@ -426,6 +506,24 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn status_is_asked_of_the_server_of_a_file_or_of_flags() {
+        let status = |line: &str| match parse_line(line) {
+            Ok(Action::Status(file, args)) => Ok((file.map(|file| file.path), args)),
+            Ok(_) => panic!("{line}"),
+            Err(exit) => Err(exit.code),
+        };
+        let (file, args) = status("status -c x --json --watch").unwrap();
+        assert_eq!(file, Some(PathBuf::from("x")));
+        assert_eq!(
+            (args.json, args.watch),
+            (true, Some(Duration::from_secs(2)))
+        );
+        assert_eq!(status("status").unwrap().0, None);
+        assert_eq!(status("status --bogus").unwrap_err(), 2);
+        assert_eq!(parse_line("verify --bogus").unwrap_err().code, 1);
     }
 
     #[test]

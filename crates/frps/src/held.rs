@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use frp_core::hold::watch::Allowance;
 use frp_core::hold::{CarrierId, HeldSession, HoldStats};
 use frp_core::proto::hold::key::ResumeKey;
 use frp_core::proto::hold::session::EndReason;
@@ -32,7 +33,7 @@ use crate::session::{EndCause, Session};
 
 pub(crate) use carriers::{CarrierState, Carriers};
 pub(crate) use follow::{Switch, SwitchCount, Way};
-pub(crate) use join::{answer_join, answer_padding, serve_route};
+pub(crate) use join::{answer_join, answer_mirror, answer_padding, serve_route};
 pub(crate) use login::{take_over, welcome};
 pub(crate) use registry::{HeldSessions, MAX_BYTES};
 
@@ -47,6 +48,8 @@ pub(crate) struct Held {
     is_begun: CancellationToken,
     /// The carriers that have joined.
     pub(crate) carriers: Carriers,
+    /// What the client may still ask for to measure its carriers.
+    allowance: Allowance,
     switches: Mutex<VecDeque<Switch>>,
     switch_counts: Mutex<BTreeMap<Way, SwitchCount>>,
     /// Has [`Held::follow`] look again.

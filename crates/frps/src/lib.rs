@@ -6,7 +6,8 @@
 //! `conns` brings work streams to their session's `work_pool` and visitors to their proxy.
 //! `conflict` has a proxy wait for a name or port that a dead session may still have.
 //! `proxy` publishes services; `ports` and `catalog` see to it that a port and a name belong
-//! to one proxy only. `clients` and `stats` remember what the API in `admin` shows.
+//! to one proxy only. `clients`, `stats` and `refusals` remember what the API in `admin` shows, and
+//! [`status`] is the command that asks it.
 
 mod admin;
 mod auth;
@@ -24,10 +25,12 @@ mod login;
 mod net;
 mod ports;
 mod proxy;
+mod refusals;
 mod registry;
 pub mod server;
 mod session;
 mod stats;
+pub mod status;
 mod text;
 mod work_pool;
 

@@ -169,7 +169,7 @@ const WEBSOCKET_PATH: &str = "/~!frp";
 const QUIC_ALPN: &[u8] = b"frp";
 
 /// The name of the state directory below the user's.
-pub(crate) const PROGRAM: &str = "frps";
+pub const PROGRAM: &str = "frps";
 
 /// What the server shows to clients, and whom it trusts, over whichever transport.
 pub(crate) fn tls(config: &ServerConfig, state: &StateDir) -> Result<ServerTls, StartError> {

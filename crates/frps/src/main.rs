@@ -1,6 +1,7 @@
 //! The server program: command line, logs, signals. The server itself is in the library.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use frp_core::config::{
@@ -9,11 +10,14 @@ use frp_core::config::{
 use frp_core::fd_limit;
 use frp_core::log::{self, LogOptions};
 use frp_core::service_manager;
+use frp_core::state;
+use frp_core::web::local::{self, LocalSocket};
 use frps::cli::{self, Action, FRP_VERSION, FileArgs};
+use frps::status::{self, StatusArgs};
 use frps::{Handle, Server, listen};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{debug, info};
 
 /// The buffers of busy streams come and go by the thousand a second; the system's allocator gives
 /// them back to the kernel each time.
@@ -49,9 +53,10 @@ fn main() -> ExitCode {
         }
         Action::Verify(Some(file)) => verify(&file),
         Action::Fingerprint(file) => fingerprint(file.as_ref()),
+        Action::Status(file, args) => status(file.as_ref(), &args),
         Action::RunFile(file) => {
             let source = format!("frps uses config file: {}", file.path.display());
-            run(load(&file), &source)
+            run(load(&file), Some(&file.path), &source)
         }
         Action::RunFlags {
             flags,
@@ -62,7 +67,7 @@ fn main() -> ExitCode {
                 ..LoadOptions::default()
             };
             let loaded = server_from_flags(&flags, &options);
-            run(loaded, "frps uses command line arguments for config")
+            run(loaded, None, "frps uses command line arguments for config")
         }
     }
 }
@@ -105,7 +110,34 @@ fn fingerprint(file: Option<&FileArgs>) -> ExitCode {
     }
 }
 
-fn run(loaded: Result<Loaded<ServerConfig>, ConfigErrors>, source: &str) -> ExitCode {
+fn status(file: Option<&FileArgs>, args: &StatusArgs) -> ExitCode {
+    let config = match file.map(load) {
+        None => ServerConfig::default(),
+        Some(Ok(loaded)) => loaded.config,
+        Some(Err(errors)) => {
+            fail(&errors);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    let path = file.map(|file| file.path.as_path());
+    ExitCode::from(runtime.block_on(status::show(&config, path, args)))
+}
+
+/// What `status` ends with when the configuration makes no sense.
+const USAGE: u8 = 2;
+
+fn run(
+    loaded: Result<Loaded<ServerConfig>, ConfigErrors>,
+    file: Option<&Path>,
+    source: &str,
+) -> ExitCode {
     let config = match loaded {
         Ok(loaded) => {
             print_warnings(&loaded.warnings);
@@ -125,7 +157,7 @@ fn run(loaded: Result<Loaded<ServerConfig>, ConfigErrors>, source: &str) -> Exit
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    match runtime.block_on(serve(config)) {
+    match runtime.block_on(serve(config, file)) {
         Ok(signal) => {
             runtime.shutdown_background();
             // As frp, which has no handler: whoever started the program sees which signal it was.
@@ -137,10 +169,22 @@ fn run(loaded: Result<Loaded<ServerConfig>, ConfigErrors>, source: &str) -> Exit
 }
 
 /// Runs the server until a signal asks it to stop, and returns the signal.
-async fn serve(config: ServerConfig) -> Result<i32, Box<dyn std::error::Error>> {
+async fn serve(
+    config: ServerConfig,
+    file: Option<&Path>,
+) -> Result<i32, Box<dyn std::error::Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let socket = state::directory(config.state_dir.as_deref(), listen::PROGRAM)
+        .map(|dir| local::path(&dir, listen::PROGRAM, file));
     let server: Handle = Server::start(config).await?;
+    // The server has made the state directory, if it can be had.
+    match socket.map(|path| LocalSocket::bind(&path)) {
+        Some(Ok(socket)) => server.serve_locally(socket),
+        // Only commands miss it, and they say what they miss.
+        Some(Err(error)) => debug!("no commands without a webServer: {error}"),
+        None => {}
+    }
     info!("frps started successfully");
     service_manager::ready().await;
     let summary = server.summary();

@@ -284,6 +284,7 @@ impl Publication {
             Err(error) => {
                 metrics::counter!("holdfast_user_conns_failed_total", "cause" => error.cause())
                     .increment(1);
+                crate::refusals::note(error.cause());
                 self.stats.count_failure();
                 error.log();
                 return;

@@ -25,7 +25,7 @@ use frp_core::state::StateDir;
 use frp_core::task;
 use frp_core::transports::tcp::TcpTransport;
 use frp_core::transports::{BoxStream, Carrier, Incoming, Listener, Transport, TransportKind};
-use frp_core::web;
+use frp_core::web::{self, local::LocalSocket};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -42,7 +42,7 @@ use crate::ports::PortManager;
 use crate::proxy::Visitors;
 use crate::registry::Registry;
 use crate::stats::Stats;
-use crate::{admin, conns, listen, login};
+use crate::{admin, conns, listen, login, refusals, status};
 
 pub use start_error::StartError;
 
@@ -62,6 +62,8 @@ pub struct Server {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) visitors: Arc<Visitors>,
     pub(crate) stats: Stats,
+    /// In milliseconds since 1970.
+    pub(crate) started_ms: u64,
     local_addr: SocketAddr,
     /// What clients are told of the listeners.
     endpoints: Mutex<Vec<EndpointOffer>>,
@@ -167,6 +169,7 @@ impl Server {
             catalog: Arc::default(),
             visitors: Arc::default(),
             stats: Stats::default(),
+            started_ms: frp_core::terminal::now_ms(),
             local_addr: listener.local_addr(),
             endpoints: Mutex::default(),
             timing,
@@ -200,6 +203,16 @@ impl Server {
 
     fn offer(&self, kind: TransportKind, port: u16) {
         self.endpoints.lock().push(offer(kind, port));
+    }
+
+    /// The ways in, for the status.
+    pub(crate) fn listeners(&self) -> Vec<status::overview::Listener> {
+        let endpoints = self.endpoints.lock();
+        let listeners = endpoints.iter().map(|e| status::overview::Listener {
+            transport: e.transport.clone(),
+            port: e.port,
+        });
+        listeners.collect()
     }
 
     /// The transports that are open, for the log.
@@ -327,6 +340,10 @@ impl Server {
             }
             Ok(First::Padding(stream)) => {
                 held::answer_padding(&link, stream);
+                None
+            }
+            Ok(First::Mirror(stream)) => {
+                held::answer_mirror(&link, stream);
                 None
             }
             Err(error) => {
@@ -472,6 +489,18 @@ impl Handle {
         });
     }
 
+    /// Answers requests on `socket`, for commands of the same user, until the server stops.
+    pub fn serve_locally(&self, socket: LocalSocket) {
+        let serving = socket.serve(admin::local_routes(), Arc::clone(&self.server));
+        let stop = self.server.stop.clone();
+        task::spawn("local server", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = serving => {}
+            }
+        });
+    }
+
     /// Stops in good order: every client sees its carrier close, and its proxies are closed.
     pub async fn shut_down(self) {
         self.server.stop.cancel();
@@ -546,6 +575,7 @@ impl Links {
 /// Counts a peer or a message that was refused. `cause` is one of a few fixed words.
 pub(crate) fn reject(cause: &'static str) {
     metrics::counter!("holdfast_rejected_total", "cause" => cause).increment(1);
+    refusals::note(cause);
 }
 
 fn offer(kind: TransportKind, port: u16) -> EndpointOffer {

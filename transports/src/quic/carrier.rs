@@ -189,6 +189,10 @@ impl Carrier for QuicCarrier {
             redundant_used: None,
             n_heard: n_heard(&stats),
             n_refused: (self.endpoint.as_ref()).map_or(0, |own| own.refusals.n()),
+            mtu: Some(
+                path.current_mtu
+                    .saturating_add(ip_overhead(self.peer_addr())),
+            ),
             is_bbr: false,
             adapts_to_loss: false,
         }
@@ -309,4 +313,12 @@ fn send_rate(path: &quinn::PathStats) -> u64 {
 pub(super) fn n_heard(stats: &ConnectionStats) -> u64 {
     let frames = &stats.frame_rx;
     frames.acks + frames.stream + frames.ping + frames.datagram + frames.max_data
+}
+/// Bytes of a packet before the payload of UDP.
+fn ip_overhead(peer: SocketAddr) -> u16 {
+    const UDP: u16 = 8;
+    match peer.ip().to_canonical() {
+        IpAddr::V4(_) => 20 + UDP,
+        IpAddr::V6(_) => 40 + UDP,
+    }
 }

@@ -167,6 +167,8 @@ impl TcpInfo {
         stats.in_flight = unacked.map(|(n, mss)| u64::from(n) * u64::from(mss));
         let window = self.u32_at(WINDOW).zip(self.u32_at(SEND_MSS));
         stats.window = window.map(|(n, mss)| u64::from(n) * u64::from(mss));
+        let mtu = self.u32_at(PATH_MTU).filter(|mtu| *mtu > 0);
+        stats.mtu = mtu.and_then(|mtu| u16::try_from(mtu).ok());
         stats.acked_bytes = self.u64_at(BYTES_ACKED);
         stats.packets_sent = self.u32_at(DATA_SEGMENTS_SENT).map(u64::from);
         stats.packets_lost = self.u32_at(RETRANSMITTED).map(u64::from);
@@ -186,6 +188,7 @@ impl TcpInfo {
 // Where the fields are, see `include/uapi/linux/tcp.h`: never moved, only added to.
 const SEND_MSS: usize = 16;
 const UNACKED: usize = 24;
+const PATH_MTU: usize = 60;
 const RTT: usize = 68;
 const WINDOW: usize = 80;
 const RETRANSMITTED: usize = 100;

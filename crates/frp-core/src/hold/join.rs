@@ -15,7 +15,7 @@ use frp_proto::hold::join::{Join, JoinStatus, Joined, begins_join};
 use frp_proto::hold::key::{EXPORTER_LABEL, Exporter, LEN};
 use frp_proto::hold::session::SessionError;
 use frp_proto::hold::{CarrierId, Generation};
-use frp_proto::path::begins_padding;
+use frp_proto::path::{begins_mirror, begins_padding};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use transports::{BoxStream, Carrier, CarrierError, Class, ExportError};
 
@@ -35,6 +35,8 @@ pub enum First {
     Join(BoxStream),
     /// Padding: for [`answer_padding`](super::watch::answer_padding).
     Padding(BoxStream),
+    /// A question what the server sees: for [`answer_mirror`](super::watch::answer_mirror).
+    Mirror(BoxStream),
 }
 
 /// Waits for the first byte. An end before it is `UnexpectedEof`.
@@ -51,6 +53,8 @@ pub async fn sort(mut stream: BoxStream) -> io::Result<First> {
         First::Join(stream)
     } else if begins_padding(first) {
         First::Padding(stream)
+    } else if begins_mirror(first) {
+        First::Mirror(stream)
     } else {
         First::Frp(stream)
     })
@@ -197,6 +201,7 @@ mod tests {
             (b"\x84\0\0", "route"),
             (b"\x8aHOLD", "join"),
             (b"\xa2\0\0\0\x01x", "padding"),
+            (b"\xa4\0\0\0\0", "mirror"),
         ] {
             let (mut theirs, ours) = pipe(64);
             theirs.write_all(message).await.unwrap();
@@ -206,6 +211,7 @@ mod tests {
                 First::Route(stream) => ("route", stream),
                 First::Join(stream) => ("join", stream),
                 First::Padding(stream) => ("padding", stream),
+                First::Mirror(stream) => ("mirror", stream),
             };
             assert_eq!(kind, expected);
             let mut first = [0; 2];

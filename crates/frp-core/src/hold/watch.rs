@@ -4,6 +4,7 @@ mod drop_oldest;
 mod lines;
 mod loss;
 mod meter;
+mod mirror;
 mod padding;
 mod task;
 
@@ -24,7 +25,8 @@ use task::Task;
 
 pub(in crate::hold) use loss::UNKNOWN_LOSS;
 
-pub use padding::answer_padding;
+pub use mirror::{Allowance, Mirrored, answer_mirror, mirror};
+pub use padding::{answer_padding, measure as measure_rate};
 
 /// Which end, and how it probes.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use frp_core::config::Bandwidth;
+use frp_core::transports::TransportKind;
 
 use super::recovery_commands::{ConfigCommand, RecoveryArgs};
 
@@ -86,8 +87,28 @@ pub enum Command {
     },
     /// Hot-Reload frpc configuration
     Reload(AdminFlags),
-    /// Overview of all proxies status
-    Status(AdminFlags),
+    /// Overview of the session, its connections to the server, and all proxies status
+    ///
+    /// Shows the session with the server and since when it stands, each connection to the server
+    /// with its round trip, loss and rate, the last switches with their causes, what is wrong and
+    /// since when, and frp's table of the proxies. The running frpc is asked over its webServer, or
+    /// over a socket in its state directory where there is none.
+    ///
+    /// Exit codes: 0 all is well, 1 the running frpc cannot be reached, 2 the command line or the
+    /// configuration makes no sense, 3 it was reached and something is wrong.
+    Status(StatusFlags),
+    /// Try every way to the server, and say what is blocked and what to configure
+    ///
+    /// Tries each transport (quic, kcp, tcp, websocket, wss) at each address of the server, logs in
+    /// over those that get through, and measures round trip, jitter, loss and rate of each
+    /// direction, packet size, address translation, clocks, DNS and TLS. Then it says in plain words
+    /// what is wrong, what to do about it, and which line of configuration helps. It publishes
+    /// nothing, and a frpc that runs with the same configuration goes on undisturbed. It takes about
+    /// half a minute, and sends and receives 20 MB at most.
+    ///
+    /// Exit codes: 0 all is fine, 1 nothing gets through, 2 the command line or the configuration
+    /// makes no sense, 3 something gets through and something is to be said.
+    Doctor(DoctorFlags),
     /// Stop the running frpc
     Stop(AdminFlags),
     /// Go over to another transport, or let the program decide again
@@ -164,6 +185,41 @@ pub struct AdminFlags {
     /// Timeout for admin API calls
     #[arg(long, default_value = "30s", value_parser = parse_duration, allow_hyphen_values = true)]
     pub api_timeout: Duration,
+    /// Ignored, as frp ignores them.
+    #[arg(hide = true)]
+    pub extra: Vec<String>,
+}
+
+/// Flags of `status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusFlags {
+    /// How to ask.
+    #[command(flatten)]
+    pub admin: AdminFlags,
+    /// Print all of it as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every so many seconds (2 if none are given), until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = parse_interval)]
+    pub watch: Option<Duration>,
+}
+
+/// Flags of `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorFlags {
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Another server than the configuration's, with its port if that is another one
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub server: Option<String>,
+    /// Only these transports: quic, kcp, tcp, websocket, wss
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_transport)]
+    pub transport: Vec<TransportKind>,
+    /// Measure no rates: a few seconds, and next to no traffic
+    #[arg(long)]
+    pub quick: bool,
     /// Ignored, as frp ignores them.
     #[arg(hide = true)]
     pub extra: Vec<String>,
@@ -472,6 +528,31 @@ fn check_bandwidth(text: &str) -> Result<String, String> {
         .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
 }
+
+fn parse_transport(text: &str) -> Result<TransportKind, String> {
+    let kinds = [
+        TransportKind::Quic,
+        TransportKind::Kcp,
+        TransportKind::Tcp,
+        TransportKind::Websocket,
+        TransportKind::Wss,
+    ];
+    let found = kinds.into_iter().find(|kind| kind.name() == text);
+    found.ok_or_else(|| "quic, kcp, tcp, websocket or wss".to_owned())
+}
+
+/// The time between two looks.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let interval = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if interval < MIN_INTERVAL {
+        return Err(format!("at least {} s", MIN_INTERVAL.as_secs_f64()));
+    }
+    Ok(interval)
+}
+
+/// Looking more often would be work for the program that is looked at.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A switch's value, in the forms Go accepts.
 fn parse_bool(text: &str) -> Result<bool, String> {

@@ -103,7 +103,7 @@ impl EchoWatch {
 }
 
 /// Asks once, and says whether there was an answer within `patience`.
-pub(super) async fn knock(carrier: &Arc<dyn Carrier>, patience: Duration) -> bool {
+pub(crate) async fn knock(carrier: &Arc<dyn Carrier>, patience: Duration) -> bool {
     matches!(timeout(patience, ask(carrier)).await, Ok(Ok(())))
 }
 

@@ -1,11 +1,12 @@
 //! What the policy decides, in words and numbers: for the log, metrics, and `frpc status`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use frp_core::proto::path::PathReport;
-use frp_core::proto::policy::{Measured, Notice, State, Transport};
+use frp_core::proto::policy::{DialFailure, Measured, Notice, State, Transport};
+use frp_core::terminal::now_ms;
 use frp_core::transports::PathStats;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ pub struct LinksStatus {
     /// `connected`, `degraded`, `switching`, `holding`, `reconnecting`, `refused`; `plain` where
     /// the session goes over one carrier for its life.
     pub state: String,
+    /// Since when, in milliseconds since 1970; 0 where that is not known.
+    pub state_since_ms: u64,
     /// Why connections are not held, where they are not.
     pub note: String,
     /// The transport that was chosen by hand, or empty.
@@ -36,8 +39,26 @@ pub struct LinksStatus {
     pub copies_sent: u64,
     /// See `copies_sent`.
     pub copies_used: u64,
+    /// Transports that do not get through, and since when.
+    pub failing: Vec<WayStatus>,
+    /// Why the last login failed, if there has been none since that did not.
+    pub last_error: Option<EventStatus>,
     /// What happened last, the newest last.
     pub events: Vec<EventStatus>,
+}
+
+/// A way to the server on which no carrier comes about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WayStatus {
+    /// `quic`, `tcp`, ...
+    pub transport: String,
+    /// In a few words, of the last attempt.
+    pub error: String,
+    /// When it failed first, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// When it failed last.
+    pub at_ms: u64,
 }
 
 /// One carrier.
@@ -52,6 +73,10 @@ pub struct CarrierStatus {
     pub address: String,
     /// Whether the session goes over it.
     pub in_use: bool,
+    /// `in use`, `standby`, `joining` the session, or `silent`.
+    pub state: String,
+    /// When it was opened, in milliseconds since 1970.
+    pub since_ms: u64,
     /// Smoothed round-trip time in milliseconds.
     pub srtt_ms: f64,
     /// Share of heartbeats that were lost or late, in percent.
@@ -67,7 +92,7 @@ pub struct CarrierStatus {
 }
 
 /// Something that was decided, or happened.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EventStatus {
     /// In milliseconds since 1970.
@@ -79,10 +104,26 @@ pub struct EventStatus {
 }
 
 /// Keeps the last events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Report {
     events: VecDeque<EventStatus>,
     complained_at: Option<Instant>,
+    state_since_ms: u64,
+    /// By what the way is called.
+    failing: BTreeMap<String, WayStatus>,
+    last_error: Option<EventStatus>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            complained_at: None,
+            state_since_ms: now_ms(),
+            failing: BTreeMap::new(),
+            last_error: None,
+        }
+    }
 }
 
 /// What to call the ways to the server.
@@ -121,6 +162,7 @@ impl Report {
                 .increment(1);
             }
             Notice::State { to, .. } => {
+                self.state_since_ms = now_ms();
                 if matches!(to, State::Holding | State::Refused) {
                     tracing::warn!("{text}");
                 } else {
@@ -132,6 +174,14 @@ impl Report {
                 tracing::info!("{text}");
                 metrics::counter!("holdfast_carrier_deaths_total", "transport" => transport.name())
                     .increment(1);
+            }
+            Notice::DialFailed {
+                candidate, failure, ..
+            } => {
+                tracing::debug!("{text}");
+                if let Some(name) = names.candidates.get(*candidate) {
+                    self.failed(name, failure_words(*failure));
+                }
             }
             _ => tracing::debug!("{text}"),
         }
@@ -145,11 +195,8 @@ impl Report {
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
-        let at = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         self.events.push_back(EventStatus {
-            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            at_ms: now_ms(),
             kind: kind.to_owned(),
             text,
         });
@@ -157,6 +204,11 @@ impl Report {
 
     /// A login has failed while there is no session.
     pub(super) fn login_failed(&mut self, now: Instant, error: &dyn fmt::Display) {
+        self.last_error = Some(EventStatus {
+            at_ms: now_ms(),
+            kind: "login".to_owned(),
+            text: error.to_string(),
+        });
         let is_due = self
             .complained_at
             .is_none_or(|at| now.saturating_duration_since(at) >= COMPLAIN_EVERY);
@@ -171,9 +223,36 @@ impl Report {
     /// There is a session again: the next failure is worth a warning.
     pub(super) fn logged_in(&mut self) {
         self.complained_at = None;
+        self.last_error = None;
     }
 
-    pub(super) fn events(&self) -> Vec<EventStatus> {
+    fn failed(&mut self, transport: &str, error: &str) {
+        let at_ms = now_ms();
+        let way = self.failing.entry(transport.to_owned());
+        let way = way.or_insert_with(|| WayStatus {
+            transport: transport.to_owned(),
+            since_ms: at_ms,
+            ..WayStatus::default()
+        });
+        error.clone_into(&mut way.error);
+        way.at_ms = at_ms;
+    }
+
+    /// A carrier of this transport has come about.
+    pub(super) fn reached(&mut self, transport: Transport) {
+        self.failing
+            .retain(|name, _| !is_way_of(name, transport.name()));
+    }
+
+    /// Puts what is kept here into `status`.
+    pub(super) fn fill(&self, status: &mut LinksStatus) {
+        status.state_since_ms = self.state_since_ms;
+        status.failing = self.failing.values().cloned().collect();
+        status.last_error.clone_from(&self.last_error);
+        status.events = self.events();
+    }
+
+    fn events(&self) -> Vec<EventStatus> {
         self.events.iter().cloned().collect()
     }
 }
@@ -198,7 +277,15 @@ pub(super) fn carrier_status(
     in_use: bool,
     report: &PathReport,
 ) -> CarrierStatus {
+    let silence = report.inbound_silence.max(report.outbound_silence);
+    let state = match (silence >= SILENCE, in_use) {
+        (true, _) => "silent",
+        (false, true) => "in use",
+        (false, false) => "standby",
+    };
     CarrierStatus {
+        state: state.to_owned(),
+        since_ms: 0,
         id,
         transport: transport.name().to_owned(),
         address,
@@ -217,6 +304,27 @@ pub(super) fn tcp_control(stats: &PathStats) -> &'static str {
         (true, _) => "bbr",
         (false, true) => "auto",
         (false, false) => "system",
+    }
+}
+
+/// A carrier that has said nothing for so long, though it should have, is called silent.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Whether the way that is called `name` is one of this transport: it may say over which version of
+/// IP it goes.
+pub(crate) fn is_way_of(name: &str, transport: &str) -> bool {
+    name.split(' ').next() == Some(transport)
+}
+
+/// What came of an attempt.
+fn failure_words(failure: DialFailure) -> &'static str {
+    match failure {
+        DialFailure::Resolve => "the server's name is not resolved",
+        DialFailure::Timeout => "no answer",
+        DialFailure::Refused => "refused: nobody listens there, or a firewall rejects it",
+        DialFailure::Unreachable => "no route there",
+        DialFailure::Handshake => "the handshake fails",
+        DialFailure::Login => "the login is refused",
     }
 }
 

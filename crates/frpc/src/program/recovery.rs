@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::{
-    ClientConfig, ClientTexts, TextFile, WebServerConfig, load_client_from_texts,
-    load_client_with_texts,
+    ClientConfig, ClientTexts, TextFile, load_client_from_texts, load_client_with_texts,
 };
 use frp_core::state::StateDir;
 use serde::Serialize;
@@ -83,7 +82,7 @@ struct Shown {
 struct Source<'a> {
     global: &'a GlobalFlags,
     timeout: Duration,
-    web_server: Option<WebServerConfig>,
+    config: Option<ClientConfig>,
     history: Option<Arc<History>>,
     /// The file as it is, if it can be used.
     file: Result<ClientTexts, String>,
@@ -111,29 +110,30 @@ impl<'a> Source<'a> {
         Self {
             global,
             timeout,
-            web_server: config.map(|config| config.web_server),
+            config,
             history,
             file: loaded.map(|_| texts).map_err(|errors| errors.to_string()),
         }
     }
 
-    /// Asks the frpc that runs. Nobody is there to be asked where it has no web server.
+    /// Asks the frpc that runs.
     fn ask<T>(
         &self,
-        request: impl AsyncFnOnce(AdminClient<'_>) -> Result<T, AdminError>,
+        request: impl AsyncFnOnce(AdminClient) -> Result<T, AdminError>,
     ) -> Result<T, Asked> {
-        let web_server = self.web_server.as_ref().filter(|web| web.port != 0);
-        let Some(web_server) = web_server else {
-            let text = "web server port should be set if you want to use this feature";
-            let text = self.file.as_ref().err().map_or(text, String::as_str);
+        let Some(config) = &self.config else {
+            let text = self.file.as_ref().err().map_or("", String::as_str);
             return Err(Asked::Nobody(text.to_owned()));
         };
-        let client = AdminClient::new(web_server, self.timeout);
+        let client = AdminClient::of(config, &self.global.config, self.timeout)
+            .map_err(|error| Asked::Nobody(error.to_string()))?;
         let runtime = runtime().map_err(Asked::Refused)?;
         runtime
             .block_on(request(client))
             .map_err(|error| match error {
-                AdminError::Request { .. } => Asked::Nobody(error.to_string()),
+                AdminError::Request { .. } | AdminError::NotThere { .. } => {
+                    Asked::Nobody(error.to_string())
+                }
                 // A frpc that is older than this one.
                 AdminError::Status(404) => Asked::Nobody(error.to_string()),
                 error => Asked::Refused(error.to_string()),

@@ -62,6 +62,8 @@ pub struct ProxyState {
     remote_addr: String,
     /// When NewProxy was sent, or refused, last.
     since: Instant,
+    /// Since when it runs, or does not.
+    turned: Instant,
 }
 
 impl ProxyState {
@@ -72,6 +74,7 @@ impl ProxyState {
             error: String::new(),
             remote_addr: String::new(),
             since: now,
+            turned: now,
         }
     }
 
@@ -116,6 +119,7 @@ impl ProxyState {
             return Err(StartError::Refused(error.to_owned()));
         }
         self.phase = Phase::Running;
+        self.turned = now;
         Ok(())
     }
 
@@ -127,6 +131,11 @@ impl ProxyState {
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Since when it runs, or does not, however often it was tried.
+    pub fn turned(&self) -> Instant {
+        self.turned
     }
 
     /// What frps said when it refused last; empty once it runs.

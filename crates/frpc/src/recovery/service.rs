@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frp_core::config::{AlertLevel, ClientConfig, ClientTexts, resolve_token};
-use frp_core::state::StateDir;
+use frp_core::state::{self, StateDir};
 use frp_core::web;
+use frp_core::web::local::{self, LocalSocket};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
@@ -21,6 +22,7 @@ use super::history::{History, Why};
 use super::trial::Trial;
 use super::{Applied, CONFIG_KEY, Given, OnTrial, Recovery, Stage, count_rollback, rest};
 use crate::admin::{Admin, ConfigFile};
+use crate::admin_client::PROGRAM;
 use crate::client::Client;
 use crate::links::memory::Memory;
 use crate::program::Clients;
@@ -264,6 +266,14 @@ impl Place<'_> {
     async fn serve(&self, client: &Arc<Client>, watching: &mut Watching) -> Ended {
         let _ready = supervision::ready_when_settled(client);
         let web_server = client.web_server().clone();
+        let recovery = self.recovery.clone();
+        let admin = Admin::with_recovery(client.clone(), self.file.cloned(), &web_server, recovery);
+        let serve_commands = async {
+            match open_socket(client.config(), self.file) {
+                Some(socket) => admin.clone().serve_locally(socket).await,
+                None => std::future::pending().await,
+            }
+        };
         let serve_admin = async {
             if web_server.port == 0 {
                 return std::future::pending().await;
@@ -275,10 +285,7 @@ impl Place<'_> {
             if let Ok(addr) = listener.local_addr() {
                 tracing::info!("admin server listen on {addr}");
             }
-            let recovery = self.recovery.clone();
-            let admin =
-                Admin::with_recovery(client.clone(), self.file.cloned(), &web_server, recovery);
-            admin.serve(listener).await;
+            admin.clone().serve(listener).await;
             // It serves until it is dropped.
             std::future::pending().await
         };
@@ -287,6 +294,8 @@ impl Place<'_> {
             // An API that cannot be had ends the program before anything else happens.
             biased;
             error = serve_admin => return Ended::Failed(error),
+            // It answers until it is dropped.
+            () = serve_commands => return Ended::Stopped,
             result = &mut running => return match result {
                 Ok(()) => Ended::Stopped,
                 Err(error) => Ended::Failed(error.to_string()),
@@ -297,6 +306,24 @@ impl Place<'_> {
         let leaving = async { tokio::join!(client.stop(Duration::ZERO), running) };
         let _ = timeout(LEAVE_TIMEOUT, leaving).await;
         Ended::Next(next)
+    }
+}
+
+/// The socket for commands of the same user, in the state directory. A frpc without a file has
+/// none: nobody could say which is meant.
+fn open_socket(config: &ClientConfig, file: Option<&ConfigFile>) -> Option<LocalSocket> {
+    let dir = state::directory(config.state_dir.as_deref(), PROGRAM)?;
+    let path = local::path(&dir, PROGRAM, Some(&file?.path));
+    match LocalSocket::bind(&path) {
+        Ok(socket) => {
+            tracing::debug!("commands are answered on {}", socket.path().display());
+            Some(socket)
+        }
+        Err(error) => {
+            // Only commands miss it, and they say what they miss.
+            tracing::debug!("no commands without a webServer: {error}");
+            None
+        }
     }
 }
 
@@ -424,7 +451,7 @@ fn identity(config: &ClientConfig, file: Option<&ConfigFile>) -> String {
 }
 
 /// Tells this process from every other one, towards a Holdfast frps.
-fn instance() -> Result<[u8; 16], Failure> {
+pub(crate) fn instance() -> Result<[u8; 16], Failure> {
     static INSTANCE: Mutex<Option<[u8; 16]>> = Mutex::new(None);
     let mut instance = INSTANCE.lock();
     if let Some(instance) = *instance {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::{LoadOptions, WebServerConfig};
+use frp_core::web::local::LocalSocket;
 use frpc::admin::{Admin, ConfigFile};
 use frpc::admin_client::AdminClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +56,7 @@ impl Api {
         }
     }
 
-    fn client(&self) -> AdminClient<'_> {
+    fn client(&self) -> AdminClient {
         AdminClient::new(&self.config, Duration::from_secs(10))
     }
 
@@ -265,6 +266,43 @@ async fn the_metrics_show_the_session_its_carrier_and_its_proxies() {
         );
     }
     assert!(page.contains("process_resident_memory_bytes "), "{page}");
+}
+
+#[tokio::test]
+async fn the_overview_over_the_socket_says_what_is_wrong_and_then_that_nothing_is() {
+    let frps = Frps::start().await;
+    let port = echo_service().await;
+    let client = frps.client(|config| config.proxies = vec![tcp("ssh", port)]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.sock");
+    let socket = LocalSocket::bind(&path).unwrap();
+    let admin = Admin::new(
+        Arc::clone(&client.client),
+        None,
+        &WebServerConfig::default(),
+    );
+    tokio::spawn(admin.serve_locally(socket));
+    let local = AdminClient::local(&path, Duration::from_secs(60));
+
+    let overview = local.overview().await.unwrap();
+    assert_eq!(overview.session.state, "reconnecting");
+    assert!(!overview.ok && overview.proxies.is_empty());
+    let mut session = frps.log_in("id").await;
+    session.agree().await;
+    wait_for_status(&client.client, "proxy", |status| status == "ssh=running").await;
+
+    let overview = local.overview().await.unwrap();
+    assert!(overview.ok, "{:?}", overview.problems);
+    assert_eq!(overview.session.state, "connected");
+    assert_eq!(overview.carriers[0].transport, "memory");
+    let proxy = &overview.proxies[0];
+    assert_eq!(
+        (proxy.frp.name.as_str(), proxy.frp.status.as_str()),
+        ("ssh", "running")
+    );
+    assert!(overview.started_ms <= proxy.since_ms && proxy.since_ms <= overview.now_ms);
+    let error = local.switch("nonsense").await.unwrap_err().to_string();
+    assert!(error.contains("no such transport"), "{error}");
 }
 
 #[tokio::test]

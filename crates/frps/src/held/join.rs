@@ -169,6 +169,19 @@ pub(crate) fn answer_padding(link: &Arc<Link>, stream: BoxStream) {
     }
 }
 
+/// Tells a client that has joined what is seen of its carrier, with padding behind it.
+pub(crate) fn answer_mirror(link: &Arc<Link>, stream: BoxStream) {
+    let held = link.held().filter(|held| held.carriers.contain(link.id));
+    let Some(held) = held else {
+        reject("mirror before joining");
+        return;
+    };
+    let peer = link.carrier.peer_addr();
+    task::spawn("mirror", async move {
+        watch::answer_mirror(stream, peer, &held.allowance).await;
+    });
+}
+
 /// Tells the peer that this carrier has joined no session.
 async fn refuse_route(mut stream: BoxStream, deadline: Instant) {
     reject("attachment before joining");

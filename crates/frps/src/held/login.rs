@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use frp_core::hold::watch::Allowance;
 use frp_core::hold::{HeldSession, join};
 use frp_core::proto::extension::{Extension, HoldfastWelcome, SessionLimits, VERSION};
 use frp_core::proto::hold::key::SessionKey;
@@ -91,6 +92,7 @@ fn hold(
         resume,
         is_begun: CancellationToken::new(),
         carriers: Carriers::default(),
+        allowance: Allowance::default(),
         switches: Mutex::new(VecDeque::new()),
         switch_counts: Mutex::default(),
         recheck: Notify::new(),

@@ -5,6 +5,8 @@ use std::num::NonZeroU16;
 
 use frp_core::config::ServerConfig;
 use frp_core::proto::msg::{Login, NewProxy};
+use frp_core::web::client::{Place, request};
+use frp_core::web::local::LocalSocket;
 use frp_core::work::WorkOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -353,4 +355,42 @@ async fn both_generations_show_the_port_for_quic() {
     assert_eq!(get(addr, "/api/serverinfo").await["quicBindPort"], 7001);
     let v2 = get(addr, "/api/v2/system/info").await;
     assert_eq!(v2["data"]["config"]["quicBindPort"], 7001);
+}
+
+#[tokio::test]
+async fn the_overview_over_the_socket_has_clients_proxies_and_what_was_refused() {
+    let (server, addr) = start(|config| config.web_server.password = "p".into()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.sock");
+    server
+        .handle
+        .serve_locally(LocalSocket::bind(&path).unwrap());
+    let mut client = server.client().await;
+    client.tcp_proxy("web").await;
+    let wrong = Login {
+        privilege_key: "wrong".to_owned(),
+        ..login()
+    };
+    let refused = server.log_in(frp_core::proto::WireVersion::V1, wrong).await;
+    assert!(refused.is_err());
+
+    let (status, _) = ask(addr, "GET", "/api/overview", "").await;
+    assert_eq!(status, 401, "over TCP the password is wanted");
+    let place = Place::Socket(path);
+    let limit = std::time::Duration::from_secs(60);
+    let answer = request(&place, axum::http::Method::GET, "/api/overview", limit).await;
+    let (status, body) = answer.unwrap();
+    assert_eq!(status, 200);
+    let overview: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(overview["ok"], true);
+    assert_eq!(overview["totals"]["clients"], 1);
+    assert_eq!(overview["clients"][0]["state"], "plain");
+    assert_eq!(overview["clients"][0]["proxies"], 1);
+    assert_eq!(overview["proxies"][0]["name"], "web");
+    assert_eq!(overview["proxies"][0]["status"], "online");
+    let refused = overview["refused"].as_array().unwrap();
+    assert!(
+        refused.iter().any(|r| r["cause"] == "login token"),
+        "{refused:?}"
+    );
 }

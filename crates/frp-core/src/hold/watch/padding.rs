@@ -13,9 +13,9 @@ use transports::{BoxStream, Carrier, Class};
 
 use super::now;
 
-/// Sends so much padding, or as much as is allowed, and returns the rate at which it arrived, in
-/// bytes a second.
-pub(super) async fn measure(carrier: &Arc<dyn Carrier>, bytes: u64) -> Option<u64> {
+/// Sends so much padding, or as much as is allowed, over a carrier that has joined, and returns the
+/// rate at which it arrived, in bytes a second.
+pub async fn measure(carrier: &Arc<dyn Carrier>, bytes: u64) -> Option<u64> {
     let asked = tokio::time::timeout(PATIENCE, ask(carrier, bytes)).await;
     match asked {
         Ok(Ok(answer)) => answer.rate(),

@@ -99,7 +99,7 @@ impl Driver {
         });
         let stats = self.live.as_ref().map(|live| live.held.stats());
         let stats = stats.unwrap_or_default();
-        LinksStatus {
+        let mut status = LinksStatus {
             state: state.to_owned(),
             note: note.to_owned(),
             by_hand: self.policy.by_hand().map_or("", Transport::name).to_owned(),
@@ -109,7 +109,9 @@ impl Driver {
             replayed_bytes: stats.replayed_bytes,
             copies_sent: stats.n_copies_sent,
             copies_used: stats.n_copies_used,
-            events: self.report.events(),
-        }
+            ..LinksStatus::default()
+        };
+        self.report.fill(&mut status);
+        status
     }
 }

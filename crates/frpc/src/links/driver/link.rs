@@ -12,6 +12,7 @@ use frp_core::proto::hold::session_frame::GoodbyeReason;
 use frp_core::proto::path::{Pace, PathReport, ProberConfig, Role};
 use frp_core::proto::policy::{CarrierId, Family, Transport};
 use frp_core::task;
+use frp_core::terminal::ago_ms;
 use frp_core::transports::{Carrier, TransportKind};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,6 +38,7 @@ pub(super) struct Link {
     pub(super) joining: Option<AbortOnDropHandle<()>>,
     /// The address from which the server is reached, when that was looked at last.
     source: Option<IpAddr>,
+    since: std::time::Instant,
     pace: Pace,
     watch: Option<(Watch, AbortOnDropHandle<()>)>,
 }
@@ -58,6 +60,7 @@ impl Link {
             generation: None,
             report: PathReport::default(),
             joining: None,
+            since: std::time::Instant::now(),
             pace: Pace::InUse,
             watch: None,
         }
@@ -160,6 +163,10 @@ impl Link {
         let address: SocketAddr = self.carrier.peer_addr();
         let address = address.to_string();
         let mut status = carrier_status(id.0, transport, address, is_in_use, &report);
+        if !self.has_joined() {
+            "joining".clone_into(&mut status.state);
+        }
+        status.since_ms = ago_ms(self.since.elapsed());
         if transport.family() == Family::Tcp {
             let control = tcp_control(&self.carrier.path_stats());
             status.tcp_control = Some(control.to_owned());

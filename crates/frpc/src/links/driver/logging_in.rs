@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Begun;
 use super::super::attempt::{self, JoinOutcome, Opened, Stage};
+use super::super::candidates;
 use super::link::Link;
 use super::{Driver, Event, HeldEnding, Live, plain};
 use crate::login::{LoggedIn, LoginError, Over};
@@ -228,6 +229,9 @@ impl Driver {
                     return;
                 };
                 link.watch(&held, id, stream, prober, events);
+                if let Some(transport) = candidates::transport(link.carrier.kind()) {
+                    self.report.reached(transport);
+                }
                 if is_login {
                     // The policy has decided for it before it had joined.
                     if self.policy.in_use() == Some(id) {

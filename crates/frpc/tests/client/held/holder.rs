@@ -9,7 +9,9 @@ use frp_core::config::ClientConfig;
 use frp_core::conn::{MessageReader, MessageStream, MessageWriter};
 use frp_core::hold::flow::Flow;
 use frp_core::hold::join::{First, answer_join, exporter, sort};
-use frp_core::hold::watch::{CarrierWatch, WatchConfig, WatchEvent, answer_padding};
+use frp_core::hold::watch::{
+    Allowance, CarrierWatch, WatchConfig, WatchEvent, answer_mirror, answer_padding,
+};
 use frp_core::hold::{CarrierId, HeldSession};
 use frp_core::proto::cfb;
 use frp_core::proto::extension::{HoldfastWelcome, VERSION};
@@ -201,6 +203,9 @@ impl Shared {
                         }
                     }
                     Ok(First::Padding(stream)) => answer_padding(stream).await,
+                    Ok(First::Mirror(stream)) => {
+                        answer_mirror(stream, carrier.peer_addr(), &Allowance::default()).await;
+                    }
                     Err(_) => {}
                 }
             });
