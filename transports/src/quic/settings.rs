@@ -125,6 +125,5 @@ pub(super) const MAX_UNSENT_DATAGRAMS: usize = 512 * 1024;
 pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(60);
 
 /// Packets that may overtake another before it is taken for lost. RFC 9002 has 3, which paths with
-/// jitter exceed all the time: with 16, such a path carried a fifth of its rate. Beyond these, a
-/// receiver takes a packet for a duplicate (quinn 0.11); the time threshold finds losses as well.
-const PACKET_THRESHOLD: u32 = 128;
+/// jitter exceed all the time; the time threshold finds losses as well.
+const PACKET_THRESHOLD: u32 = 16;
