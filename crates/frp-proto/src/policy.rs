@@ -35,7 +35,7 @@ use dialing::{Outage, Plan};
 use doubt::Doubt;
 use health::{LastUsed, Place};
 use quality::{Pause, Question};
-use score::Capacity;
+use score::{Capacity, Overtaking};
 use stay::Stay;
 
 pub use config::Config;
@@ -71,6 +71,7 @@ pub struct Policy {
     pause: Pause,
     stay: Stay,
     capacity: Capacity,
+    overtaking: Overtaking,
     /// Chosen by hand: neither quality nor preference change it. Until it is in use it is looked for.
     manual: Option<Transport>,
     n_users: usize,
@@ -119,6 +120,7 @@ impl Policy {
             pause: Pause::default(),
             stay: Stay::default(),
             capacity: Capacity::default(),
+            overtaking: Overtaking::default(),
             manual: None,
             n_users: 0,
             last_user: now,
@@ -165,6 +167,9 @@ impl Policy {
         let threshold = self.config.loss_threshold;
         if let Some(entry) = self.carriers.get_mut(&carrier) {
             entry.handle_report(now, report, threshold);
+            if !entry.has_bulk() && self.family(carrier) == Family::Udp {
+                self.overtaking.handle_report(report);
+            }
             self.weigh(now, carrier);
         }
         self.settle(now);
@@ -523,16 +528,26 @@ impl Policy {
     }
 
     /// Place in the order of preference: fallbacks come last.
+    /// Where packets overtake each other, QUIC comes right behind KCP if it was to come before.
     fn rank(&self, place: usize) -> usize {
         let candidate = &self.places[place].candidate;
         let order = &self.config.preference;
-        let rank = order.iter().position(|kind| *kind == candidate.transport);
+        let position = |kind| order.iter().position(|other| *other == kind);
+        let own = position(candidate.transport);
+        let kcp = position(Transport::Kcp).filter(|_| {
+            let is_quic = candidate.transport == Transport::Quic;
+            is_quic && self.overtaking.is_common()
+        });
+        let rank = match (own, kcp) {
+            (Some(own), Some(kcp)) if own < kcp => 2 * kcp + 1,
+            _ => 2 * own.unwrap_or(order.len()),
+        };
         let behind = if candidate.is_fallback {
-            order.len() + 1
+            2 * (order.len() + 1)
         } else {
             0
         };
-        rank.unwrap_or(order.len()) + behind
+        rank + behind
     }
 
     fn decide(&mut self, decision: Decision) {
