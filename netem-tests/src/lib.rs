@@ -27,6 +27,7 @@ pub mod interrupt;
 pub mod intruder;
 pub mod lab;
 mod link;
+pub mod name_server;
 pub mod observe;
 mod pair;
 pub mod plain_scenario;
@@ -40,6 +41,7 @@ mod service;
 mod stage;
 mod tls_terminator;
 pub mod traffic;
+pub mod webhook;
 
 use std::time::Duration;
 

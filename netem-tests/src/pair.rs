@@ -393,6 +393,21 @@ impl Pair {
         Process::run(self.far(), frpc, &args, self.dir.path(), COMMAND_PATIENCE)
     }
 
+    /// Returns the directory that everything of the pair is in.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Returns the client's configuration file.
+    pub fn client_file(&self) -> &Path {
+        &self.client_path
+    }
+
+    /// Takes a client that was started otherwise, with the client's configuration file.
+    pub fn adopt_client(&mut self, client: Process) {
+        self.client = Some(client);
+    }
+
     /// Returns the port at which users reach the proxy `name`.
     pub fn port(&self, name: &str) -> Result<u16> {
         Ok(self.proxy(name)?.user_port)

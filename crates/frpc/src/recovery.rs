@@ -135,6 +135,9 @@ const BLAME: Duration = Duration::from_secs(3600);
 /// How long the old place of a local service has to answer before a reload goes on.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a confirmation may take to be written before it is said.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Local services that are asked at a reload. Those beyond are not waited for by the trial.
 const MAX_PROBES: usize = 16;
 
@@ -349,7 +352,7 @@ impl Recovery {
     }
 
     /// The running version has shown that it works.
-    fn confirm(&self, client: &Client) {
+    async fn confirm(&self, client: &Client) {
         let number = {
             let mut state = self.state.lock();
             state.trial = None;
@@ -358,8 +361,10 @@ impl Recovery {
             state.running.as_ref().map_or(0, |running| running.number)
         };
         if number != 0 {
-            tracing::info!("configuration version {number} works, and is confirmed");
             self.confirm_in_history(number, client);
+            // What is said is so for the next process as well, unless the disk hangs.
+            let _ = tokio::time::timeout(WRITE_TIMEOUT, self.history.written()).await;
+            tracing::info!("configuration version {number} works, and is confirmed");
         }
         self.resolve(CONFIG_KEY, "over: the configuration that runs works");
     }

@@ -140,7 +140,7 @@ impl Guard<'_> {
         match verdict {
             Verdict::Wait => None,
             Verdict::Works => {
-                recovery.confirm(client);
+                recovery.confirm(client).await;
                 None
             }
             Verdict::NoLogin
@@ -257,9 +257,15 @@ impl Guard<'_> {
             transport.protocol == Protocol::Auto || !transport.auto.fallback.is_empty();
         let links = timeout(STEP_TIMEOUT, client.links()).await;
         let is_by_hand = links.is_ok_and(|links| !links.by_hand.is_empty());
-        let (fallback, applied_at) = {
+        let (fallback, applied_at, takes_turns) = {
             let state = recovery.state.lock();
-            (state.fallback.clone(), state.applied_at)
+            let stage = state.trial.as_ref().map(|on_trial| on_trial.stage);
+            // What does not log in is replaced when its time is over: nothing helps it but that.
+            let takes_turns = matches!(
+                stage,
+                Some(Stage::Fallback | Stage::Start { has_fallback: true })
+            );
+            (state.fallback.clone(), state.applied_at, takes_turns)
         };
         let is_recent = applied_at.is_some_and(|at| at.elapsed() < BLAME);
         let fallback = fallback.filter(|_| is_recent);
@@ -270,7 +276,8 @@ impl Guard<'_> {
             (RecoveryPart::Restart, true),
             (RecoveryPart::Rollback, fallback.is_some()),
         ] {
-            if is_possible && recovery.parts.is_on(step) {
+            let is_felt = step != RecoveryPart::Reprobe;
+            if is_possible && recovery.parts.is_on(step) && !(is_felt && takes_turns) {
                 means.steps.insert(step);
             }
         }

@@ -255,6 +255,13 @@ impl History {
         }
     }
 
+    /// Returns when all that has happened so far is written, or could not be.
+    pub(crate) async fn written(self: &Arc<Self>) {
+        let history = self.clone();
+        // A panic in it is counted where it happens, and there is nothing to wait for.
+        let _ = tokio::task::spawn_blocking(move || history.write_all()).await;
+    }
+
     /// Writes what is not written yet. What fails is tried again with the next change.
     fn write_all(&self) {
         let _writing = self.writing.lock();

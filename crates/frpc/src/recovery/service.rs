@@ -128,6 +128,8 @@ pub(crate) async fn run(started: Started, clients: &Clients) -> Result<(), Failu
                 tracing::error!("{error}; the last configuration that worked has its turn");
             }
             Ended::Next(Next::NoLogin) => turns.handle_no_login(),
+            // While two versions take turns, the one that has its turn goes on.
+            Ended::Next(Next::Again) if turns.other.is_some() && !turns.has_lived => {}
             Ended::Next(Next::Again) => turns.settle(recovery.running()),
             Ended::Next(Next::Use(applied)) => {
                 recovery.use_from_here(&applied);
