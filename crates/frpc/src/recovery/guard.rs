@@ -129,9 +129,11 @@ impl Guard<'_> {
         {
             let mut state = recovery.state.lock();
             // A reload has come in between: what was seen is of another version.
-            let is_same = state.trial.as_ref().is_some_and(|trial| {
-                trial.n_sessions == on_trial.n_sessions && trial.probed == on_trial.probed
-            });
+            let began_at = on_trial.trial.began_at();
+            let is_same = state
+                .trial
+                .as_ref()
+                .is_some_and(|known| known.trial.began_at() == began_at);
             if !is_same {
                 return None;
             }

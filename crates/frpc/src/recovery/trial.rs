@@ -94,6 +94,11 @@ impl Trial {
         }
     }
 
+    /// When it began, which tells one trial from the next.
+    pub fn began_at(&self) -> Instant {
+        self.began_at
+    }
+
     /// The proxies that have to run.
     pub fn required(&self) -> &BTreeSet<String> {
         &self.required
