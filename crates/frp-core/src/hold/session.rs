@@ -207,7 +207,8 @@ impl HeldSession {
             }) => (stream, offset, payload),
             Ok(_) | Err(_) => return self.counters.refuse("unexpected datagram"),
         };
-        // The stream may be over, or its ATTACH be on its way.
+        // The stream may be over, or its ATTACH be on its way. To keep a copy for that would win
+        // nothing: the first bytes follow the ATTACH in the same packets, and arrive with it.
         let Some(shared) = self.state.lock().streams.get(&stream).cloned() else {
             return;
         };
