@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    Certificates, Lab, Link, Mux, Place, Process, Proxy, Sides, Tls, TlsTerminator, Transport,
-    Wire, free_port, prometheus, traffic,
+    Certificates, Lab, Link, Mux, PATIENCE, Place, Process, Proxy, Sides, Tls, TlsTerminator,
+    Transport, Wire, free_port, prometheus, traffic,
 };
 
 /// What a pair will be: whose programs, connected how, with which proxies.
@@ -435,7 +435,14 @@ impl Pair {
 
     /// Returns a page of the client's admin interface.
     pub fn client_page(&self, path: &str) -> Result<String> {
-        inside(self.far(), || prometheus::get(self.admin_port, path))
+        self.client_page_within(path, PATIENCE)
+    }
+
+    /// The same of a client that may not run.
+    pub fn client_page_within(&self, path: &str, patience: Duration) -> Result<String> {
+        inside(self.far(), || {
+            prometheus::get_within(self.admin_port, path, patience)
+        })
     }
 
     /// Returns how many tasks the server has, which must have `webServer.pprofEnable`.

@@ -149,8 +149,13 @@ impl Prometheus {
 
 /// Fetches a page at a port of loopback.
 pub fn get(port: u16, path: &str) -> Result<String> {
+    get_within(port, path, PATIENCE)
+}
+
+/// The same from somebody who may not answer.
+pub(crate) fn get_within(port: u16, path: &str, patience: Duration) -> Result<String> {
     let mut conn = traffic::connect(port)?;
-    conn.set_read_timeout(Some(PATIENCE))?;
+    conn.set_read_timeout(Some(patience))?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     conn.write_all(request.as_bytes())?;
     let mut text = String::new();

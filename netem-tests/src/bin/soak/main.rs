@@ -15,6 +15,7 @@
 
 mod dice;
 mod health;
+mod look;
 mod mishap;
 mod plot;
 mod report;

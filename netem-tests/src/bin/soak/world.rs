@@ -5,8 +5,6 @@
 //! chapters, one for each transport; each begins with a look at programs that nobody has used much,
 //! and ends with a look at programs that nobody uses any more.
 
-use std::fmt::Write as _;
-use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +17,7 @@ use netem_tests::{
 use super::dice::Dice;
 use super::health::{self, Sample};
 use super::is_stopped;
+use super::look::Looks;
 use super::mishap::{Mishap, Restart};
 use super::users::{Counter, Fate, Users, Visit};
 
@@ -197,8 +196,7 @@ struct Life<'a> {
     early: Option<Sample>,
     /// When users were looked at last.
     looked_at: Instant,
-    /// Looks into the programs that were written down.
-    n_looks: u32,
+    looks: Looks,
 }
 
 impl<'a> Life<'a> {
@@ -239,7 +237,7 @@ impl<'a> Life<'a> {
             next_sample: now,
             early: None,
             looked_at: now,
-            n_looks: 0,
+            looks: Looks::default(),
         })
     }
 
@@ -332,7 +330,8 @@ impl<'a> Life<'a> {
         // What was wrong until a moment ago may still be felt.
         let is_well = self.mends_at.is_none() && now >= self.bad_until + SETTLING;
         for standstill in self.users.standstills(step, is_well) {
-            let text = format!("{}{}", standstill.text, self.look_into(now - step));
+            let known = self.look_into(&standstill.text, now - step);
+            let text = format!("{}{known}", standstill.text);
             self.world.tell(|chapter| match standstill.is_failure {
                 true => chapter.failures.push(text),
                 false => chapter.standstills.push(text),
@@ -340,77 +339,13 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Writes down what the programs know at the moment, and returns where that is, with what is in
-    /// use and the last they have said since `since`.
-    fn look_into(&mut self, since: Instant) -> String {
-        if self.n_looks == MOST_LOOKS {
-            return String::new();
-        }
-        self.n_looks += 1;
+    fn look_into(&mut self, who: &str, since: Instant) -> String {
         let plan = &self.world.plan;
-        let links = self.pair.client_page("/api/links");
-        let links = links.unwrap_or_else(|error| format!("frpc does not answer: {error:#}"));
-        let metrics = self.pair.server_metrics();
-        let metrics = metrics.unwrap_or_else(|error| format!("frps does not answer: {error:#}"));
-        let mut all = format!(
-            "at {:.1} s
-
-frpc, /api/links:
-{links}
-
-frps, /metrics:
-{metrics}
-",
-            plan.start.elapsed().as_secs_f64()
-        );
-        let mut text = format!(
-            "
-    carriers: {}",
-            carriers(&links)
-        );
-        let programs = [("frps", self.pair.server()), ("frpc", self.pair.client())];
-        for (name, program) in programs {
-            let lines = program.map(|program| program.lines()).unwrap_or_default();
-            let _ = writeln!(
-                all,
-                "
-{name}:"
-            );
-            for (at, line) in lines.iter().rev().take(LINES_KEPT).rev() {
-                let at = at.saturating_duration_since(plan.start).as_secs_f64();
-                let _ = writeln!(all, "{at:8.1} {line}");
-            }
-            let lately = lines.iter().rev().take(LINES_TOLD);
-            for (at, line) in lately.rev().filter(|(at, _)| *at + LATELY >= since) {
-                let ago = at.elapsed().as_secs_f64();
-                let _ = write!(
-                    text,
-                    "
-    {name}, {ago:.1} s ago: {line}"
-                );
-            }
-        }
-        let dir = format!("target/soak/{}-{}", plan.name, self.transport.name());
-        let path = format!("{dir}/look-{}.txt", self.n_looks);
-        let written = fs::create_dir_all(&dir).and_then(|()| fs::write(&path, all));
-        let _ = match written {
-            Ok(()) => write!(
-                text,
-                "
-    more is in {path}"
-            ),
-            Err(error) => write!(
-                text,
-                "
-    {path} cannot be written: {error}"
-            ),
-        };
-        println!(
-            "soak: {} {}: somebody is in trouble:{text}",
-            plan.name,
-            self.transport.name()
-        );
-        text
+        let place = format!("{}-{}", plan.name, self.transport.name());
+        println!("soak: {place}: {who}");
+        let known = self.looks.take(&self.pair, &place, plan.start, since);
+        println!("soak: what the programs know of it:{known}");
+        known
     }
 
     /// Writes down what came of a user.
@@ -428,11 +363,11 @@ frps, /metrics:
             Fate::Broken(_) => !has_restarted,
             Fate::Wrong(_) => true,
         };
+        let who = format!("user {} ({})", visit.id, visit.habits);
         let known = match is_failure {
-            true => self.look_into(visit.end),
+            true => self.look_into(&format!("{who}: {:?}", visit.fate), visit.end),
             false => String::new(),
         };
-        let who = format!("user {} ({})", visit.id, visit.habits);
         self.world.tell(|chapter| {
             chapter.n_bytes += visit.n_bytes;
             match &visit.fate {
@@ -532,42 +467,12 @@ frps, /metrics:
     }
 }
 
-/// The carriers that a client tells of, in a few words.
-fn carriers(links: &str) -> String {
-    let Ok(links) = serde_json::from_str::<serde_json::Value>(links) else {
-        return "unknown".to_owned();
-    };
-    let text = |value: &serde_json::Value| match value.as_str() {
-        Some(text) => text.to_owned(),
-        None => value.to_string(),
-    };
-    let all = links["carriers"].as_array().map_or(&[][..], Vec::as_slice);
-    let all: Vec<_> = (all.iter())
-        .map(|one| {
-            let what = ["transport", "in_use", "srtt_ms", "packet_loss_pct", "rate"];
-            let what = what.map(|key| format!("{key} {}", text(&one[key])));
-            what.join(", ")
-        })
-        .collect();
-    format!("{} ({})", text(&links["state"]), all.join("; "))
-}
-
 const PROXY: &str = "soak";
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 /// How long after a fault its consequences may last: what the switch policy promises, and some.
 const SETTLING: Duration = Duration::from_secs(3);
-
-/// Looks into the programs of one chapter at most: beyond it they would say the same again.
-const MOST_LOOKS: u32 = 20;
-
-/// How many of a program's last lines are kept with each, ...
-const LINES_KEPT: usize = 300;
-
-/// ... and told at once, of those that it said lately.
-const LINES_TOLD: usize = 5;
-const LATELY: Duration = Duration::from_secs(120);
 
 /// How often somebody may come and something may break.
 const STEP: Duration = Duration::from_millis(100);
