@@ -357,7 +357,7 @@ impl Pair {
         ] {
             let args = ["verify", "-c", path_text(path)?];
             let (status, output) =
-                Process::run(place, program, &args, self.dir.path(), crate::PATIENCE)?;
+                Process::run(place, program, &args, self.dir.path(), PATIENCE)?;
             if !status.success() {
                 // Where the file was says nothing: it is gone by then.
                 let dir = format!("{}/", self.dir.path().display());
