@@ -399,8 +399,10 @@ impl Case<'_> {
     }
 
     fn judge_size(&self, findings: &mut Vec<Finding>) {
+        // QUIC begins with what every path takes, and finds more while megabytes pass.
         let sizes = self
             .measured()
+            .filter(|(_, measured)| measured.rate_out.is_some())
             .filter_map(|(path, measured)| Some((path, measured.mtu?)));
         let Some((path, mtu)) = sizes
             .filter(|(path, _)| path.is_udp)
