@@ -288,28 +288,36 @@ impl Entered {
     }
 
     /// Bursts of padding each way, the next as long as a second of what the last one reached.
+    ///
+    /// The time is that of the whole exchange less a round trip, which is never too short: what lies
+    /// in a queue of the other host's system and is read from there at once tells no rate.
     async fn rates(&self, measured: &mut Measured) {
+        let trip = measured.rtt_min_ms.unwrap_or_default() / 1e3;
+        let trip = Duration::try_from_secs_f64(trip).unwrap_or_default();
         let mut bytes = FIRST_BURST;
-        let began = Instant::now();
-        while began.elapsed() < RATE_TIME {
+        let all = Instant::now();
+        while all.elapsed() < RATE_TIME {
+            let began = Instant::now();
             let sending = measure_rate(&self.carrier, bytes);
-            let Ok(Some(rate)) = timeout(BURST_TIMEOUT, sending).await else {
+            let Ok(Some(_)) = timeout(BURST_TIMEOUT, sending).await else {
                 break;
             };
-            let rate = rate.min(MAX_RATE);
+            let rate = rate_of(bytes, began.elapsed(), trip);
             measured.rate_out = measured.rate_out.max(Some(rate));
             bytes = rate.clamp(FIRST_BURST, LONGEST_BURST);
         }
         let mut bytes = FIRST_BURST;
-        let began = Instant::now();
-        while began.elapsed() < RATE_TIME {
+        let all = Instant::now();
+        while all.elapsed() < RATE_TIME {
+            let began = Instant::now();
             let Ok(mirrored) = mirror(&self.carrier, bytes, BURST_TIMEOUT).await else {
                 break;
             };
-            let Some(rate) = mirrored.rate else {
+            // An end of the server's allowance: there was nothing to time.
+            if mirrored.rate.is_none() {
                 break;
-            };
-            let rate = rate.min(MAX_RATE);
+            }
+            let rate = rate_of(bytes, began.elapsed(), trip);
             measured.rate_in = measured.rate_in.max(Some(rate));
             bytes = rate.clamp(FIRST_BURST, LONGEST_BURST);
         }
@@ -327,6 +335,13 @@ impl Entered {
         self.carrier.close();
         let _ = timeout(GOODBYE_TIMEOUT, self.carrier.closed()).await;
     }
+}
+
+/// Bytes a second, of an exchange that took so long with a round trip in it.
+fn rate_of(bytes: u64, elapsed: Duration, trip: Duration) -> u64 {
+    let time = elapsed.saturating_sub(trip).max(SHORTEST_BURST);
+    let rate = u128::from(bytes) * 1_000_000 / time.as_micros().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 /// The number of the one carrier in the session of its login.
@@ -362,8 +377,21 @@ const BURST_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BURST: u64 = 64 * 1024;
 const LONGEST_BURST: u64 = 1024 * 1024;
 
-/// What a burst can tell at most: one that arrives within 5 ms says more of the two hosts.
-const MAX_RATE: u64 = LONGEST_BURST * 200;
+/// A burst that is over sooner says more of the two hosts than of what lies between: 1.7 Gbit/s is
+/// all that the longest can tell.
+const SHORTEST_BURST: Duration = Duration::from_millis(5);
 
 /// For the goodbye, and for the carrier to close after it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_exchange_less_a_round_trip_and_has_an_end() {
+        let ms = Duration::from_millis;
+        assert_eq!(rate_of(1_000_000, ms(440), ms(40)), 2_500_000);
+        assert_eq!(rate_of(1_000_000, ms(30), ms(40)), 200_000_000);
+    }
+}

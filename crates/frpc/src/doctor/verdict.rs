@@ -234,7 +234,7 @@ impl Case<'_> {
         Finding {
             kind,
             text: format!(
-                "UDP is blocked between here and the server: {}: {what}. {} works",
+                "UDP is blocked between here and the server: {}: {what}. What gets through: {}",
                 names.join(", "),
                 works.join(", ")
             ),
@@ -342,6 +342,15 @@ impl Case<'_> {
         });
     }
 
+    /// Whether the probes are lost too, which a policer leaves alone: they are few and small. On such
+    /// a link short bursts of either tell little.
+    fn is_lossy(&self) -> bool {
+        self.measured().any(|(_, measured)| {
+            let losses = [measured.loss_out_pct, measured.loss_in_pct];
+            losses.into_iter().flatten().any(|loss| loss >= LOSS_PCT)
+        })
+    }
+
     /// UDP that gets much less than TCP is policed.
     fn judge_rates(&self, findings: &mut Vec<Finding>, notes: &mut Vec<String>) {
         for (direction, rate) in [
@@ -358,7 +367,7 @@ impl Case<'_> {
             let (Some(udp), Some(tcp)) = (best(true), best(false)) else {
                 continue;
             };
-            if udp.saturating_mul(POLICED_FACTOR) < tcp {
+            if udp.saturating_mul(POLICED_FACTOR) < tcp && !self.is_lossy() {
                 findings.push(Finding {
                     kind: "udp_policed",
                     text: format!(
