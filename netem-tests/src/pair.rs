@@ -356,8 +356,7 @@ impl Pair {
             (self.far(), self.sides.client.frpc(), &self.client_path),
         ] {
             let args = ["verify", "-c", path_text(path)?];
-            let (status, output) =
-                Process::run(place, program, &args, self.dir.path(), PATIENCE)?;
+            let (status, output) = Process::run(place, program, &args, self.dir.path(), PATIENCE)?;
             if !status.success() {
                 // Where the file was says nothing: it is gone by then.
                 let dir = format!("{}/", self.dir.path().display());

@@ -1,11 +1,13 @@
 //! Tasks whose panic ends only themselves.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -15,7 +17,9 @@ pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let counted = Counted::new(name);
     let guarded = async move {
+        let _counted = counted;
         if let Err(panic) = (CatchUnwind {
             inner: Box::pin(future),
         })
@@ -29,6 +33,33 @@ where
         }
     };
     tokio::spawn(guarded.in_current_span())
+}
+
+/// How many tasks of each name there are, in the order of names.
+pub fn counts() -> Vec<(&'static str, usize)> {
+    let counts = COUNTS.lock();
+    counts.iter().map(|(name, n)| (*name, *n)).collect()
+}
+
+/// The names are those in the code, so there are few.
+static COUNTS: Mutex<BTreeMap<&'static str, usize>> = Mutex::new(BTreeMap::new());
+
+/// One task among those of its name.
+struct Counted(&'static str);
+
+impl Counted {
+    fn new(name: &'static str) -> Self {
+        *COUNTS.lock().entry(name).or_default() += 1;
+        Self(name)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(n) = COUNTS.lock().get_mut(self.0) {
+            *n -= 1;
+        }
+    }
 }
 
 /// Catches a panic of each poll. Unwind safety: the future is dropped right after a panic and its
@@ -59,7 +90,24 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::spawn;
+    use super::{counts, spawn};
+
+    #[tokio::test]
+    async fn tasks_are_counted_by_name_while_they_live() {
+        let n = || {
+            let counts = counts();
+            let mine = counts.iter().find(|(name, _)| *name == "counted test");
+            mine.map_or(0, |(_, n)| *n)
+        };
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let task = spawn("counted test", async move {
+            let _ = ended.await;
+        });
+        assert_eq!(n(), 1);
+        drop(end);
+        task.await.unwrap();
+        assert_eq!(n(), 0);
+    }
 
     #[tokio::test]
     async fn a_panic_ends_only_its_own_task() {

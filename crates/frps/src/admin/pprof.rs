@@ -34,6 +34,9 @@ async fn tasks(State(server): State<Arc<Server>>) -> Response {
         let _ = writeln!(text, "{n} proxies of type {kind}");
     }
     let _ = writeln!(text, "{} user connections", server.stats.n_conns());
+    for (name, n) in frp_core::task::counts() {
+        let _ = writeln!(text, "{n} tasks: {name}");
+    }
     plain(text)
 }
 
