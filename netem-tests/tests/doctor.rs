@@ -133,8 +133,9 @@ fn examine(name: &str, profile: &Profile, fault: Option<Fault>) -> Option<Report
     let port = pair.port("echo").unwrap();
     let mut conn = pair.as_user(|| EchoConn::open(port)).unwrap();
     pair.as_user(|| conn.round()).unwrap();
-    if let Some(fault) = &fault {
-        lab.fault(fault.clone()).unwrap();
+    let is_faulty = fault.is_some();
+    if let Some(fault) = fault {
+        lab.fault(fault).unwrap();
     }
 
     let report = doctor(&pair);
@@ -142,7 +143,7 @@ fn examine(name: &str, profile: &Profile, fault: Option<Fault>) -> Option<Report
         let (_, page) = pair.frpc("doctor").unwrap();
         fs::write(Path::new(&dir).join(name), page).unwrap();
     }
-    if fault.is_some() {
+    if is_faulty {
         lab.clear_faults().unwrap();
     }
     // The tunnel beside it is as it was.
