@@ -1,4 +1,5 @@
-//! How TCP sends: as the system does by default on a link that is whole, with BBR on one that is not.
+//! How TCP sends with `transport.tcp.congestion = "auto"`: as the system does by default on a link
+//! that is whole, with BBR on one that is not.
 //!
 //! These tests need root, and a kernel that offers BBR. Without either each says that it is skipped.
 
@@ -45,6 +46,9 @@ fn tcp_stays_with_cubic_where_only_its_own_queue_drops() {
     assert!(!log.contains(TOLD), "{log}");
 }
 
+/// It is not what they do by default.
+const ADAPTING: &str = "transport.tcp.congestion = \"auto\"";
+
 /// Programs over TCP, with the service far and the users near.
 struct Tunnel {
     // The programs end before the network that they are in.
@@ -72,6 +76,8 @@ impl Tunnel {
         let pair = PairBuilder::new(&Sides::ours().unwrap())
             .link(link)
             .in_lab(&lab)
+            .server_option(ADAPTING)
+            .client_option(ADAPTING)
             .proxy(Proxy::tcp("bulk", service.port()))
             .start()
             .unwrap();

@@ -29,9 +29,10 @@ fn without_the_keys_the_programs_choose() {
     assert_eq!(client.tcp, TcpConfig::default());
     assert_eq!(server.tcp, TcpConfig::default());
     assert_eq!((client.max_rate, server.max_rate), (None, None));
-    let spelled = super::client("transport.tcp.congestion = \"auto\"");
-    assert_eq!(spelled.unwrap().config.transport.tcp, client.tcp);
-    assert_eq!(client.tcp.congestion, TcpCongestion::Auto);
+    assert_eq!(client.tcp.congestion, TcpCongestion::Bbr);
+    let auto = super::client("transport.tcp.congestion = \"auto\"");
+    let auto = auto.unwrap().config.transport.tcp;
+    assert_eq!(auto.congestion, TcpCongestion::Auto);
 }
 
 #[test]

@@ -70,7 +70,8 @@ impl Context<'_> {
 
     pub(super) fn tcp(&mut self, raw: &RawTcp) -> TcpConfig {
         let congestion = match raw.congestion.as_str() {
-            "" | "auto" => TcpCongestion::Auto,
+            "" => TcpCongestion::default(),
+            "auto" => TcpCongestion::Auto,
             "system" => TcpCongestion::System,
             name if is_congestion_name(name) => TcpCongestion::Named(name.to_owned()),
             _ => {
@@ -80,7 +81,7 @@ impl Context<'_> {
                      {MAX_CONGESTION_NAME_LEN} letters, digits, '-' and '_', such as \"cubic\""
                 );
                 self.error(key, message);
-                TcpCongestion::Auto
+                TcpCongestion::default()
             }
         };
         TcpConfig {
