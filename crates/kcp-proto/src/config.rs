@@ -33,6 +33,11 @@ pub struct Config {
     /// lost, unless a [`CopyPolicy`](crate::copies::CopyPolicy) decides: handshakes wait for each of
     /// them, and how long the round trip is, is not known yet.
     pub n_early: u32,
+    /// How long the KCP part of a datagram with data is at least until the peer has sent some, as far
+    /// as whole headers fill it. A server that does not know yet whose address it answers may send
+    /// only so many times what it was sent, so a first word that is too short has it fall silent when
+    /// its answer gets lost. KCP ignores what fills it: windows, told again. At most the MTU.
+    pub first_datagram_len: usize,
     /// Forward error correction on what is sent; `None` sends bare segments. What is received is
     /// understood with and without.
     pub fec: Option<Shards>,
@@ -78,6 +83,7 @@ impl Config {
             ack_after: 32,
             n_ack_repeats: 0,
             n_early: 0,
+            first_datagram_len: 0,
             fec: Some(Shards::FRP),
             first: FirstNumbers::default(),
         }

@@ -36,6 +36,7 @@ use self::copies::{Lateness, Loss, Pending};
 pub use self::datagrams::Datagram;
 use self::datagrams::Datagrams;
 pub use self::input::DatagramError;
+use self::output::Held;
 pub use self::output::Transmit;
 use self::pacer::Pacer;
 use self::receive_window::ReceiveWindow;
@@ -88,7 +89,7 @@ pub struct Session {
     /// Maps of what has arrived that were sent.
     n_maps: u32,
     /// A datagram that did not fit into the last batch.
-    held: Vec<u8>,
+    held: Option<Held>,
     /// When anything was acknowledged last.
     acked_at: Micros,
     /// Whether the last segment that was sent was the last there was.
@@ -210,7 +211,7 @@ impl Session {
             ending: None,
             peer_end: None,
             n_maps: 0,
-            held: Vec::new(),
+            held: None,
             acked_at: 0,
             is_app_limited: true,
             has_written_data: false,
@@ -389,7 +390,7 @@ impl Session {
             || (flush.is_open && !is_paced && self.has_data_to_send())
             || flush.is_due_for_acks
             || flush.is_open_for_acks
-            || !self.held.is_empty()
+            || self.held.is_some()
             || self.encoder.as_ref().is_some_and(Encoder::has_parity);
         if is_due {
             return Some(self.began_at);

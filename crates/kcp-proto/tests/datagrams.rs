@@ -44,6 +44,42 @@ fn towards_others_acknowledgements_are_as_they_always_were() {
 }
 
 #[test]
+fn datagrams_are_filled_up_until_the_peer_has_sent_something() {
+    let mut pair = Pair::new();
+    let config = Config {
+        first_datagram_len: 1000,
+        fec: None,
+        ..Config::frp(7)
+    };
+    let full = Header::LEN + 100 + (1000 - Header::LEN - 100) / Header::LEN * Header::LEN;
+    pair.a = Session::new(config, Box::new(Unlimited::FRP), pair.now);
+    let sent = |pair: &mut Pair| {
+        pair.a.send(&mut Bytes::from(vec![1; 100]), pair.now);
+        let mut out = Vec::new();
+        let transmit = pair.a.poll_transmit(&mut out, 1, pair.now).unwrap();
+        assert!(transmit.has_data);
+        let arriving = Bytes::from(out.clone());
+        pair.b.handle_datagram(&arriving, pair.now).unwrap();
+        pair.now += Duration::from_millis(50);
+        out.len()
+    };
+    assert_eq!(sent(&mut pair), full);
+    assert_eq!(pair.b.read(usize::MAX, pair.now).unwrap(), [1; 100][..]);
+    // An acknowledgement may be anybody's; it takes data to show that answers arrive.
+    carry(&mut pair.b, &mut pair.a, pair.now);
+    assert_eq!(sent(&mut pair), full);
+    let now = pair.now;
+    pair.b.send(&mut Bytes::from_static(b"answer"), now);
+    carry(&mut pair.b, &mut pair.a, now);
+    pair.now += Duration::from_millis(50);
+    let mut acks = Vec::new();
+    let transmit = pair.a.poll_transmit(&mut acks, 1, pair.now).unwrap();
+    assert!(!transmit.has_data);
+    pair.now += Duration::from_millis(50);
+    assert_eq!(sent(&mut pair), Header::LEN + 100);
+}
+
+#[test]
 fn a_datagram_arrives_while_the_stream_waits_for_what_was_lost() {
     let mut pair = Pair::ready();
     let now = pair.now;

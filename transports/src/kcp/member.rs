@@ -268,14 +268,15 @@ impl Member {
             return Some(transmit.datagram_len);
         };
         // An acknowledgement on its own would have the peer wait for an answer which may be longer
-        // than what it may be sent. Without one it sends what it has said again, and so may be sent
-        // more.
+        // than what it may be sent, or may have been lost. Without one it sends what it has said
+        // again, and so may be sent more.
         if self.session.n_waiting() == 0 {
             return None;
         }
         loop {
             let transmit = self.session.poll_transmit(out, 1, now)?;
-            if credit.n_sent + out.len() <= MAX_AMPLIFICATION * credit.n_received {
+            let is_covered = credit.n_sent + out.len() <= MAX_AMPLIFICATION * credit.n_received;
+            if is_covered && transmit.has_data {
                 credit.n_sent += out.len();
                 return Some(transmit.datagram_len);
             }

@@ -183,6 +183,9 @@ pub fn seed() -> u64 {
     seed
 }
 
+/// No datagram from a server that only acknowledges a client's first words is longer.
+const LONGEST_ACK: usize = 150;
+
 /// A path to a server that loses datagrams.
 pub struct Path {
     pub addr: SocketAddr,
@@ -195,6 +198,8 @@ pub struct Path {
 struct Shared {
     loss_pct: AtomicU64,
     is_mute: AtomicBool,
+    /// Datagrams from the server with more than acknowledgements in them that are still to be lost.
+    n_long_to_lose: AtomicU64,
     /// Bytes that came from the client and from the server.
     n_from_client: AtomicU64,
     n_from_server: AtomicU64,
@@ -202,6 +207,16 @@ struct Shared {
 }
 
 impl Shared {
+    fn loses_from_server(&self, len: usize) -> bool {
+        let one_less = |n: u64| n.checked_sub(1);
+        let n_long = &self.n_long_to_lose;
+        let is_long = len > LONGEST_ACK;
+        let order = Ordering::Relaxed;
+        self.is_mute.load(order)
+            || (is_long && n_long.fetch_update(order, order, one_less).is_ok())
+            || self.loses()
+    }
+
     fn loses(&self) -> bool {
         let loss_pct = self.loss_pct.load(Ordering::Relaxed);
         self.random.lock().random_range(0..100) < loss_pct
@@ -218,6 +233,7 @@ impl Path {
         let shared = Arc::new(Shared {
             loss_pct: AtomicU64::new(0),
             is_mute: AtomicBool::new(false),
+            n_long_to_lose: AtomicU64::new(0),
             n_from_client: AtomicU64::new(0),
             n_from_server: AtomicU64::new(0),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
@@ -238,6 +254,11 @@ impl Path {
     /// From here on the client hears nothing.
     pub fn mute_server(&self) {
         self.shared.is_mute.store(true, Ordering::Relaxed);
+    }
+
+    /// The next `n` datagrams from the server with more than acknowledgements in them get lost.
+    pub fn lose_long(&self, n: u64) {
+        self.shared.n_long_to_lose.store(n, Ordering::Relaxed);
     }
 
     pub fn n_from_client(&self) -> u64 {
@@ -278,7 +299,7 @@ async fn forward(near: UdpSocket, far: Arc<UdpSocket>, shared: Arc<Shared>) {
             },
             received = far.recv(&mut down) => if let (Ok(len), Some(client)) = (received, client) {
                 shared.n_from_server.fetch_add(len as u64, Ordering::Relaxed);
-                if !shared.is_mute.load(Ordering::Relaxed) && !shared.loses() {
+                if !shared.loses_from_server(len) {
                     near.send_to(&down[..len], client).await.ok();
                 }
             },

@@ -19,6 +19,15 @@ pub struct Transmit {
     pub n_datagrams: usize,
     /// How long each is; the last one may be shorter.
     pub datagram_len: usize,
+    /// Whether there is more in them than acknowledgements and windows.
+    pub has_data: bool,
+}
+
+/// A datagram that did not fit into the last batch.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    has_data: bool,
 }
 
 impl Session {
@@ -33,20 +42,22 @@ impl Session {
         let mut batch: Option<Transmit> = None;
         while batch.is_none_or(|batch| batch.n_datagrams < max_datagrams) {
             let start = out.len();
-            if !self.next_datagram(out, now) {
+            let Some(has_data) = self.next_datagram(out, now) else {
                 break;
-            }
+            };
             let len = out.len() - start;
             let batch = batch.get_or_insert(Transmit {
                 n_datagrams: 0,
                 datagram_len: len,
+                has_data: false,
             });
             if len > batch.datagram_len {
-                self.held.extend_from_slice(&out[start..]);
-                out.truncate(start);
+                let bytes = out.split_off(start);
+                self.held = Some(Held { bytes, has_data });
                 break;
             }
             batch.n_datagrams += 1;
+            batch.has_data |= has_data;
             if len < batch.datagram_len {
                 break;
             }
@@ -54,11 +65,11 @@ impl Session {
         batch
     }
 
-    /// Appends the next datagram, if there is one.
-    fn next_datagram(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
-        if !self.held.is_empty() {
-            out.append(&mut self.held);
-            return true;
+    /// Appends the next datagram, if there is one. Returns whether it has data.
+    fn next_datagram(&mut self, out: &mut Vec<u8>, now: Instant) -> Option<bool> {
+        if let Some(held) = self.held.take() {
+            out.extend_from_slice(&held.bytes);
+            return Some(held.has_data);
         }
         let start = out.len();
         let at = self.micros(now);
@@ -77,7 +88,7 @@ impl Session {
             self.write_payload(out, now);
             if out.len() == payload_start {
                 out.truncate(start);
-                return false;
+                return None;
             }
             if let Some(encoder) = &mut self.encoder {
                 encoder.seal(&mut out[start..], now);
@@ -86,13 +97,13 @@ impl Session {
         let len = out.len() - start;
         // Acknowledgements are not paced, so they do not count either: in a bulk transfer from the
         // peer there are many, and the little that goes back would wait behind them.
-        let is_paced = std::mem::take(&mut self.has_written_data) || is_parity;
-        if let Some(rate) = self.control.pacing_rate().filter(|_| is_paced) {
+        let has_data = std::mem::take(&mut self.has_written_data) || is_parity;
+        if let Some(rate) = self.control.pacing_rate().filter(|_| has_data) {
             self.pacer.handle_sent(len, rate, at);
         }
         self.stats.n_datagrams_sent += 1;
         self.stats.n_bytes_sent += len as u64;
-        true
+        Some(has_data)
     }
 
     /// Sees whether it is time for a flush, and what has been lost.
@@ -175,7 +186,8 @@ impl Session {
 
     /// Appends the KCP part of a datagram: acknowledgements, window commands, then data.
     fn write_payload(&mut self, out: &mut Vec<u8>, now: Instant) {
-        let end = out.len() + self.config.mtu;
+        let start = out.len();
+        let end = start + self.config.mtu;
         let blank = Header {
             conv: self.config.conv,
             cmd: Command::Ack,
@@ -197,6 +209,17 @@ impl Session {
             self.write_data(out, end, blank, now);
         }
         self.write_copies(out, end, blank, now);
+        let is_stranger = self.receive.next() == self.config.first.receive_sn;
+        if is_stranger && self.has_written_data {
+            let padded_end = end.min(start + self.config.first_datagram_len);
+            let padding = Header {
+                cmd: Command::TellWindow,
+                ..blank
+            };
+            while out.len() + Header::LEN <= padded_end {
+                out.extend(padding.encode());
+            }
+        }
     }
 
     fn write_acks(&mut self, out: &mut Vec<u8>, end: usize, blank: Header) {
