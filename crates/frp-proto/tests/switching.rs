@@ -10,6 +10,8 @@
     reason = "bytes and packets of a simulation"
 )]
 
+#[path = "sim/begin.rs"]
+mod begin;
 #[path = "sim/candidates.rs"]
 mod candidates;
 #[path = "sim/carrier.rs"]
@@ -21,6 +23,7 @@ mod run;
 
 use std::time::Duration;
 
+use begin::{each_seed, millis, on_one_of_three, on_quic, on_tcp};
 use frp_proto::path::{ProberEvent, TcpControl};
 use frp_proto::policy::Transport::{Kcp, Quic, Tcp};
 use frp_proto::policy::{Candidate, Cause, Config, DeathCause, Notice, State};
@@ -38,6 +41,27 @@ fn udp_that_is_dropped_pauses_a_transfer_for_less_than_two_seconds() {
         assert_eq!(run.transport(), Some(Tcp));
         assert_eq!(run.n_changes(), 1);
         run.pause_below(millis(1800));
+    });
+}
+
+#[test]
+fn udp_that_is_dropped_before_there_is_a_standby_is_left_as_soon_as_there_is_one() {
+    each_seed(120, |seed| {
+        let config = Config {
+            // From before the silence is noticed until the doubt is over.
+            tcp_after: millis(300 + seed * 20),
+            ..Config::default()
+        };
+        let tcp_after = config.tcp_after;
+        let mut run = Run::with(seed, config, &candidates::two(), Link::new(seed)).on(Quic);
+        run.demand = Demand::Bulk;
+        // The round-trip time is known by then.
+        run.run_for(millis(100));
+        run.mark();
+        run.link.drop_udp();
+        run.run_secs(10);
+        assert_eq!(run.transport(), Some(Tcp), "{:?}", run.notices);
+        run.pause_below(tcp_after.max(millis(800)) + millis(1100));
     });
 }
 
@@ -549,53 +573,4 @@ fn an_idle_client_costs_less_than_two_megabytes_a_day() {
         println!("{first}: {bytes} bytes a day, {} dials", run.n_dials);
         assert!(bytes < 2_000_000, "{first}: {bytes}");
     }
-}
-
-fn on_quic(seed: u64) -> Run {
-    let mut run = Run::new(seed).on(Quic).with_demand(Demand::Bulk);
-    run.run_for(millis(6000 + seed * 37));
-    assert_eq!(run.transport(), Some(Quic));
-    run
-}
-
-/// On TCP, because somebody has put it there; then the policy decides again.
-fn on_tcp(seed: u64) -> Run {
-    let mut run = on_quic(seed);
-    run.tell_policy(|policy, now| policy.switch_to(now, Tcp));
-    run.run_secs(3);
-    run.tell_policy(|policy, now| policy.release(now));
-    assert_eq!(run.transport(), Some(Tcp));
-    run
-}
-
-/// QUIC, KCP and TCP are there, and the policy stays on `first`, which somebody has put in use,
-/// for as long as it has no reason to leave it.
-fn on_one_of_three(seed: u64, first: frp_proto::policy::Transport) -> Run {
-    let candidates = candidates::three();
-    let mut run = Run::with(seed, Config::default(), &candidates, Link::new(seed));
-    run.demand = Demand::Bulk;
-    run.run_for(millis(6000 + seed * 37));
-    run.tell_policy(|policy, now| policy.switch_to(now, first));
-    run.run_secs(3);
-    run.tell_policy(|policy, now| policy.release(now));
-    assert_eq!(run.transport(), Some(first));
-    run
-}
-
-/// Runs a scenario under seeds 0 to `n`, or under `SIM_SEED` alone.
-fn each_seed(n: u64, mut scenario: impl FnMut(u64)) {
-    let only = std::env::var("SIM_SEED")
-        .ok()
-        .map(|seed| seed.parse().unwrap());
-    for seed in only.map_or(0..n, |seed| seed..seed + 1) {
-        let run = std::panic::AssertUnwindSafe(|| scenario(seed));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            panic!("SIM_SEED={seed}: {text}");
-        }
-    }
-}
-
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
 }

@@ -32,8 +32,7 @@ pub(crate) struct Carrier {
     excused_until: Option<Instant>,
     /// When it was last seen to live.
     pub(crate) last_life: Instant,
-    /// How the latest burst ended; `None` while one is under way.
-    pub(crate) burst_answers: Option<u32>,
+    pub(crate) burst: Burst,
     /// Since when nothing was wrong with it.
     pub(crate) good_since: Instant,
     /// Heartbeats up to the latest check of `good_since`.
@@ -44,6 +43,16 @@ pub(crate) struct Carrier {
     pub(crate) n_refusals: u32,
     /// The loss that its congestion control and redundancy were last chosen for.
     pub(crate) adapted_to: Option<f64>,
+}
+
+/// What became of the burst that is to show whether a carrier lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Burst {
+    /// There was none since the doubt began.
+    Unasked,
+    UnderWay,
+    /// So many probes of it were answered.
+    Over(u32),
 }
 
 /// What `recent` covers, and its bound: at the bound the oldest is dropped.
@@ -70,7 +79,7 @@ impl Carrier {
             is_silent: false,
             excused_until: None,
             last_life: now,
-            burst_answers: None,
+            burst: Burst::Unasked,
             good_since: now,
             checked: Tally::default(),
             measured_rate: None,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Policy;
+use super::carrier::Burst;
 use super::words::{CarrierId, Cause, DeathCause, Decision, Family, Notice, Purpose, Transport};
 use crate::path::Direction;
 
@@ -91,7 +92,7 @@ impl Policy {
         let Some(entry) = self.carriers.get_mut(&carrier) else {
             return;
         };
-        entry.burst_answers = Some(n_answered);
+        entry.burst = Burst::Over(n_answered);
         if n_answered > 0 {
             entry.handle_life(now, self.outage.is_some());
         }
@@ -131,6 +132,8 @@ impl Policy {
                 let best = self.best_live_since(now, doubt.since).unwrap_or(carrier);
                 self.promote(now, best, Cause::Died(death), None);
             } else {
+                // It takes part in the doubt as one that was there when that began.
+                self.ask_standby(now);
                 self.judge(now);
             }
         }
@@ -247,11 +250,13 @@ impl Policy {
             heir_at: None,
             is_told: false,
         });
-        self.burst(in_use);
-        let standby = self.standby(now);
-        if let Some(standby) = standby {
-            self.burst(standby);
+        for entry in self.carriers.values_mut() {
+            // What was shown in an earlier doubt counts no more.
+            entry.burst = Burst::Unasked;
         }
+        self.burst(in_use);
+        self.ask_standby(now);
+        let standby = self.standby(now);
         // On TCP probes wait behind a lost segment: only a fresh connection tells the path's
         // silence from that of one connection. One whose address has changed will not answer.
         let needs_fresh = is_moved || self.family(in_use) == Family::Tcp || standby.is_none();
@@ -266,14 +271,13 @@ impl Policy {
         let (Some(in_use), Some(doubt)) = (self.in_use, self.doubt) else {
             return;
         };
-        let answers = |carrier: CarrierId| self.carriers.get(&carrier)?.burst_answers;
-        if answers(in_use) != Some(0) {
+        if self.burst_on(in_use) != Burst::Over(0) {
             return;
         }
         let fresh = self.best_fresh(in_use);
         let standby = self.standby(now);
-        let lives =
-            |standby: &CarrierId| answers(*standby).is_some_and(|n| n >= self.config.alive_answers);
+        let enough = self.config.alive_answers;
+        let lives = |id: &CarrierId| matches!(self.burst_on(*id), Burst::Over(n) if n >= enough);
         let death = Cause::Died(DeathCause::Silent(doubt.direction));
         let heir = fresh.or(standby.filter(lives)).filter(|_| !doubt.is_told);
         if let Some(heir) = heir {
@@ -298,8 +302,8 @@ impl Policy {
             }
             return;
         }
-        if standby.is_some_and(|standby| answers(standby).is_none()) {
-            // Its burst is still under way.
+        self.ask_standby(now);
+        if standby.is_some_and(|standby| self.burst_on(standby) == Burst::UnderWay) {
             return;
         }
         // No alternative: nothing is declared dead. Whatever answers first takes over.
@@ -315,6 +319,20 @@ impl Policy {
                 self.burst(standby);
             }
         }
+    }
+
+    /// Asks the carrier that would take over whether it lives, unless that was done: it may have come
+    /// since the doubt began, or be the next after one that has gone.
+    fn ask_standby(&mut self, now: Instant) {
+        let standby = self.standby(now);
+        if let Some(standby) = standby.filter(|id| self.burst_on(*id) == Burst::Unasked) {
+            self.burst(standby);
+        }
+    }
+
+    fn burst_on(&self, carrier: CarrierId) -> Burst {
+        let entry = self.carriers.get(&carrier);
+        entry.map_or(Burst::Unasked, |entry| entry.burst)
     }
 
     /// A carrier that was opened beside the silent one, and of the same kind.
@@ -428,7 +446,7 @@ impl Policy {
 
     fn burst_of(&mut self, carrier: CarrierId, n_probes: u32) {
         if let Some(entry) = self.carriers.get_mut(&carrier) {
-            entry.burst_answers = None;
+            entry.burst = Burst::UnderWay;
             self.decide(Decision::Burst { carrier, n_probes });
         }
     }

@@ -21,7 +21,7 @@ impl Driver {
             } => self.dial(carrier, candidate),
             Decision::Abandon { carrier } => self.abandon(carrier),
             Decision::Burst { carrier, n_probes } => {
-                if let Some(link) = self.links.get(&carrier) {
+                if let Some(link) = self.links.get_mut(&carrier) {
                     link.burst(n_probes);
                 }
             }

@@ -40,6 +40,8 @@ pub(super) struct Link {
     source: Option<IpAddr>,
     since: std::time::Instant,
     pace: Pace,
+    /// Probes of a burst that was asked for before there was a watch to send it.
+    burst: Option<u32>,
     watch: Option<(Watch, AbortOnDropHandle<()>)>,
 }
 
@@ -62,6 +64,7 @@ impl Link {
             joining: None,
             since: std::time::Instant::now(),
             pace: Pace::InUse,
+            burst: None,
             watch: None,
         }
     }
@@ -85,6 +88,9 @@ impl Link {
         let started = CarrierWatch::start(held, hold_id(id), &self.carrier, stream, config);
         let (watch, told) = started;
         self.watch = Some((Watch::Joined(watch), forward(id, told, events)));
+        if let Some(n_probes) = self.burst.take() {
+            self.burst(n_probes);
+        }
     }
 
     /// The same for one that joins nothing.
@@ -128,11 +134,12 @@ impl Link {
         }
     }
 
-    pub(super) fn burst(&self, n_probes: u32) {
+    pub(super) fn burst(&mut self, n_probes: u32) {
         match &self.watch {
             Some((Watch::Joined(watch), _)) => watch.burst(n_probes),
             Some((Watch::Echoes(watch), _)) => watch.burst(n_probes),
-            None => {}
+            // The policy waits for its end.
+            None => self.burst = Some(n_probes),
         }
     }
 
