@@ -23,6 +23,7 @@ mod carrier;
 mod congestion;
 mod delivery;
 mod dial;
+mod first_packet;
 mod listen;
 mod settings;
 pub(crate) mod shared;

@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::carrier::{QuicCarrier, Start};
+use super::first_packet::Beginning;
 use super::settings::{STRANGER_STREAMS, Settings, varint};
 use super::shared::canonical;
 use super::socket::UdpSocket;
@@ -72,7 +73,7 @@ impl QuicListener {
         };
         let tls = QuicServerConfig::try_from(config.tls.for_quic(&config.alpn))
             .map_err(|e| failed(io::Error::other(e)))?;
-        let mut server = ServerConfig::with_crypto(Arc::new(tls));
+        let mut server = ServerConfig::with_crypto(Arc::new(Beginning::new(tls)));
         server
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(MAX_BUFFERED)
@@ -262,8 +263,8 @@ impl Opener {
             Ok(connection) => connection,
             Err(refusal) => {
                 self.note_refusal(&refusal, peer);
-                if refusal.may_linger() {
-                    sleep(self.config.idle_timeout).await;
+                if refusal.lingers() {
+                    sleep(LINGER).await;
                 }
                 return;
             }
@@ -309,10 +310,9 @@ enum Refusal {
 }
 
 impl Refusal {
-    /// Whether quinn may keep the connection until its idle timeout. It does (as of 0.11) with one
-    /// that the peer closes in its very first packet, and each of them takes 20 KiB. The place is
-    /// kept as long, so that they are no more than there are places.
-    fn may_linger(&self) -> bool {
+    /// Whether quinn keeps the connection for a moment more, to know late packets of it. Each takes
+    /// 20 KiB. The place is kept as long, so that they are no more than there are places.
+    fn lingers(&self) -> bool {
         use ConnectionError::{ApplicationClosed, ConnectionClosed};
         matches!(
             self,
@@ -328,6 +328,10 @@ impl Refusal {
         }
     }
 }
+
+/// Three times the probe timeout (RFC 9000 section 10.2) of a connection whose round trip is not known yet,
+/// which is half a second here, and as much again for one that is known to be long.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Half-open connections from which on a client has to show that its address is its own.
 const RETRY_FROM: usize = 50;

@@ -5,6 +5,7 @@
     reason = "a program, whose modules see each other's items"
 )]
 
+mod given_up;
 mod path;
 mod strangers;
 mod streams;

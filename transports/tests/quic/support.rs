@@ -104,6 +104,16 @@ pub async fn dial_host(
     dialled.expect("a dial has its own timeout")
 }
 
+/// Waits until `is_so`, of which nothing tells.
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(3 * LONG, waiting).await.is_ok(), "not yet: {what}");
+}
+
 pub async fn closed(carrier: &Arc<dyn Carrier>) -> CarrierError {
     let closed = timeout(LONG, carrier.closed()).await;
     closed.expect("the carrier is closed")
@@ -166,6 +176,8 @@ struct PathState {
     is_client_silent: AtomicBool,
     loss_percent: AtomicU64,
     n_retries: AtomicUsize,
+    n_silenced: AtomicUsize,
+    n_arrived: AtomicUsize,
 }
 
 impl Path {
@@ -179,6 +191,8 @@ impl Path {
             is_client_silent: AtomicBool::default(),
             loss_percent: AtomicU64::default(),
             n_retries: AtomicUsize::default(),
+            n_silenced: AtomicUsize::default(),
+            n_arrived: AtomicUsize::default(),
         });
         let forwarding = tokio::spawn(forward(near, far, Arc::clone(&state)));
         Self {
@@ -196,6 +210,22 @@ impl Path {
     /// Nothing arrives at the server any more.
     pub fn silence_client(&self) {
         self.state.is_client_silent.store(true, Ordering::SeqCst);
+    }
+
+    /// What is sent arrives again, both ways.
+    pub fn let_speak(&self) {
+        self.state.is_server_silent.store(false, Ordering::SeqCst);
+        self.state.is_client_silent.store(false, Ordering::SeqCst);
+    }
+
+    /// Packets of the client's that did not arrive since it was silenced.
+    pub fn n_silenced(&self) -> usize {
+        self.state.n_silenced.load(Ordering::SeqCst)
+    }
+
+    /// Packets of the client's that have arrived at the server.
+    pub fn n_arrived(&self) -> usize {
+        self.state.n_arrived.load(Ordering::SeqCst)
     }
 
     /// Leads to another server from now on.
@@ -241,9 +271,12 @@ async fn forward(near: UdpSocket, far: UdpSocket, state: Arc<PathState>) {
             received = near.recv_from(&mut up) => {
                 let Ok((len, from)) = received else { continue };
                 client = Some(from);
-                if !state.is_client_silent.load(Ordering::SeqCst) && !is_lost(&state) {
+                if state.is_client_silent.load(Ordering::SeqCst) {
+                    state.n_silenced.fetch_add(1, Ordering::SeqCst);
+                } else if !is_lost(&state) {
                     let server = *state.server.lock();
                     far.send_to(&up[..len], server).await.ok();
+                    state.n_arrived.fetch_add(1, Ordering::SeqCst);
                 }
             }
             received = far.recv(&mut down) => {
