@@ -42,6 +42,7 @@ mod stage;
 mod tls_terminator;
 pub mod traffic;
 pub mod webhook;
+pub mod words;
 
 use std::time::Duration;
 

@@ -23,10 +23,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use netem_tests::{PATIENCE, Process, Programs, free_port, traffic};
+use netem_tests::{PATIENCE, Process, Programs, free_port, traffic, words};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    if let Some(answered) = words::answer(HELP) {
+        return answered;
+    }
     let colours = Colours::for_stdout();
     match run(&colours) {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,6 +39,15 @@ fn main() -> ExitCode {
         }
     }
 }
+
+const HELP: &str = "\
+Shows a tunnel at work on this machine, until Ctrl-C. frps and frpc are to lie beside it (`make demo`
+builds all three).
+
+  ONCE=1     ends after the check that a page answers through the tunnel
+  LINK=bad   instead: a minute on a link on which one thing after the other goes wrong, while a
+             download goes on; needs root and /dev/net/tun
+";
 
 fn run(colours: &Colours) -> Result<()> {
     // The handler comes first, so that Ctrl-C never leaves the programs behind.

@@ -9,7 +9,7 @@ mod draw;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,11 +18,32 @@ use netem_tests::dashboards::{Dashboard, Panel, Variables, repository};
 use netem_tests::fleet::{CLIENTS, Fleet, PROXY};
 use netem_tests::observe::Rates;
 use netem_tests::prometheus::{Range, Series};
-use netem_tests::{Fault, Lab, Profile, Prometheus};
+use netem_tests::{Fault, Lab, Profile, Prometheus, words};
 
 use draw::{Chart, Line, Picture, Span};
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    if let Some(answered) = words::answer(HELP) {
+        return answered;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("pictures: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const HELP: &str = "\
+Draws the panels of the dashboards with real data: two tunnels run over a bad link on which things go
+wrong, and a real Prometheus scrapes them. Takes three minutes and no settings.
+
+Needs root, /dev/net/tun and Prometheus (`make setup` installs it), and frps and frpc beside it
+(`make pictures` builds all three). The pictures go to docs/.
+";
+
+fn run() -> Result<()> {
     let what = "making pictures";
     if !Lab::is_available_for(what) || !Prometheus::is_available_for("prometheus", what) {
         return Ok(());

@@ -31,12 +31,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use netem_tests::interrupt::{self, is_asked_for as is_stopped};
-use netem_tests::{Lab, Transport};
+use netem_tests::{Lab, Transport, words};
 
 use report::Report;
 use world::{Plan, World};
 
 fn main() -> ExitCode {
+    if let Some(answered) = words::answer(HELP) {
+        return answered;
+    }
     interrupt::listen();
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -47,6 +50,17 @@ fn main() -> ExitCode {
         }
     }
 }
+
+const HELP: &str = "\
+Users come and go while all kinds of things go wrong, and each of them checks every byte.
+
+Needs root and /dev/net/tun, and frps and frpc beside it (`make soak` builds all three). Ends with 0
+when all went well. Ctrl-C ends it early, with a report.
+
+  MINUTES=60   how long
+  SEED=n       repeats what happened under that seed, which each run prints
+  REPORT=1     the report goes to docs/soak.md instead of target/soak/
+";
 
 /// Returns whether all went well.
 fn run() -> Result<bool> {
