@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::process::AUTHORITIES;
 use crate::{
     Certificates, Lab, Link, Mux, PATIENCE, Place, Process, Proxy, Sides, Tls, TlsTerminator,
     Transport, Wire, free_port, prometheus, traffic,
@@ -26,6 +27,7 @@ pub struct PairBuilder {
     client_options: String,
     places: Option<(Place, Place)>,
     is_behind_tls: bool,
+    authorities: Option<String>,
     metrics_port: Option<u16>,
     admin_port: Option<u16>,
 }
@@ -45,6 +47,7 @@ impl PairBuilder {
             client_options: String::new(),
             places: None,
             is_behind_tls: false,
+            authorities: None,
             metrics_port: None,
             admin_port: None,
         }
@@ -117,6 +120,12 @@ impl PairBuilder {
         self
     }
 
+    /// Has both take these authorities, in PEM, for the system's.
+    pub fn system_trusts(mut self, authorities: &str) -> Self {
+        self.authorities = Some(authorities.to_owned());
+        self
+    }
+
     /// Starts both, and returns once every proxy runs and every visitor listens.
     pub fn start(self) -> Result<Pair> {
         let mut pair = self.start_server()?;
@@ -134,6 +143,9 @@ impl PairBuilder {
     /// Writes both configurations and starts nothing.
     pub fn configure(self) -> Result<Pair> {
         let dir = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
+        if let Some(authorities) = &self.authorities {
+            write(dir.path(), AUTHORITIES, authorities)?;
+        }
         let bind_port = free_port()?;
         let admin_port = match self.admin_port {
             Some(port) => port,

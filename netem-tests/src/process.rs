@@ -310,8 +310,16 @@ fn command(program: &Path, args: &[&str], dir: &Path, name: &str) -> Command {
         .env("HOME", dir)
         .env("STATE_DIRECTORY", dir.join(format!("{name}.state")))
         .env("RUST_BACKTRACE", "1");
+    let authorities = dir.join(AUTHORITIES);
+    if authorities.exists() {
+        command.env("SSL_CERT_FILE", authorities);
+    }
     command
 }
+
+/// The file, in the directory of a program, with the authorities that it is to trust instead of the
+/// system's. Without it, the system's.
+pub(crate) const AUTHORITIES: &str = "authorities.pem";
 
 fn send_signal(pid: u32, signal: libc::c_int) -> Result<()> {
     let pid = libc::pid_t::try_from(pid)?;

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug)]
 pub struct TlsTerminator {
     port: u16,
+    certificate: String,
     /// Dropping it ends the thread.
     _running: oneshot::Sender<()>,
 }
@@ -24,7 +25,8 @@ pub struct TlsTerminator {
 impl TlsTerminator {
     /// Takes TLS off what arrives at a free port, and hands it on to `server_port` on loopback.
     pub fn start(server_port: u16) -> Result<Self> {
-        let acceptor = TlsAcceptor::from(Arc::new(tls()?));
+        let (certificate, config) = tls()?;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -42,8 +44,14 @@ impl TlsTerminator {
         });
         Ok(Self {
             port,
+            certificate,
             _running: running,
         })
+    }
+
+    /// Returns its certificate, which is its own authority, as PEM. It is for `localhost`.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
     }
 
     /// Returns its port.
@@ -74,17 +82,20 @@ async fn serve(conn: TcpStream, acceptor: &TlsAcceptor, server_port: u16) -> Res
     Ok(())
 }
 
-/// A certificate that nobody checks: frp's client does not, unless it is told to.
-fn tls() -> Result<ServerConfig> {
+/// A certificate and its use. frp's client does not check it, unless it is told to.
+fn tls() -> Result<(String, ServerConfig)> {
     let key = KeyPair::generate()?;
-    let params = rcgen::CertificateParams::new(vec!["terminator.test".to_owned()])?;
-    let certificate: CertificateDer<'static> = params.self_signed(&key)?.der().clone();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
+    let certificate = params.self_signed(&key)?;
+    let pem = certificate.pem();
+    let certificate: CertificateDer<'static> = certificate.der().clone();
     let key = PrivateKeyDer::try_from(key.serialize_der())
         .ok()
         .context("a key that was just made cannot be read")?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?)
+        .with_single_cert(vec![certificate], key)?;
+    Ok((pem, config))
 }

@@ -34,6 +34,11 @@ impl Webhook {
         Ok(Self { port, bodies })
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/holdfast", self.port)

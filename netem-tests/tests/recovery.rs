@@ -16,7 +16,7 @@ use netem_tests::name_server::NameServer;
 use netem_tests::traffic::{self, EchoConn};
 use netem_tests::webhook::Webhook;
 use netem_tests::{
-    PATIENCE, Pair, PairBuilder, Process, Programs, Proxy, Service, Sides, free_port,
+    PATIENCE, Pair, PairBuilder, Process, Programs, Proxy, Service, Sides, TlsTerminator, free_port,
 };
 use serde_json::Value;
 
@@ -216,6 +216,33 @@ fn dead_and_slow_webhooks_delay_nobody_and_the_end_of_trouble_is_told() {
     let _service = TcpListener::bind((Ipv4Addr::LOCALHOST, local)).unwrap();
     let over = webhook.wait_for("local:gone", "resolved").unwrap();
     assert_eq!(over["since"], told["since"]);
+}
+
+#[test]
+fn a_webhook_is_told_over_https_if_the_system_vouches_for_it() {
+    let service = Service::start().unwrap();
+    let webhook = Webhook::start().unwrap();
+    let trusted = TlsTerminator::start(webhook.port()).unwrap();
+    let stranger = TlsTerminator::start(webhook.port()).unwrap();
+    let urls = [&stranger, &trusted].map(|tls| format!("https://localhost:{}/", tls.port()));
+    let pair = pair(&service, &webhooks(&urls))
+        .system_trusts(trusted.certificate())
+        .client_option("recovery.watchSeconds = 1")
+        .proxy(Proxy::tcp("gone", free_port().unwrap()))
+        .start()
+        .unwrap();
+
+    traffic::connect(pair.port("gone").unwrap())
+        .map(drop)
+        .unwrap();
+    webhook.wait_for("local:gone", "firing").unwrap();
+    let status = wait_for_recovery(&pair, "message that failed", |status| {
+        let count = |n: usize, what: &str| status["alerts"][n][what].as_u64();
+        count(0, "failed") >= Some(1) && count(1, "sent") >= Some(1)
+    });
+    let error = status["alerts"][0]["error"].as_str().unwrap();
+    assert!(error.contains("TLS with localhost: "), "{error}");
+    assert_eq!(status["alerts"][0]["sent"], 0, "{status}");
 }
 
 #[test]
