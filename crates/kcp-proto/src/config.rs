@@ -29,9 +29,10 @@ pub struct Config {
     /// acknowledgements, while there are few. With any, such a datagram also has a map of all that
     /// has arrived beyond a gap. Not towards kcp-go: it would count them twice.
     pub n_ack_repeats: usize,
-    /// The first so many segments go out twice while few are under way, and three times once one was
-    /// lost, unless a [`CopyPolicy`](crate::copies::CopyPolicy) decides: handshakes wait for each of
-    /// them, and how long the round trip is, is not known yet.
+    /// The first so many segments go out twice while few are under way, and once more for each time
+    /// that one was lost, without longer pauses at first, unless a
+    /// [`CopyPolicy`](crate::copies::CopyPolicy) decides: handshakes wait for each of them, and how
+    /// long the round trip is, is not known yet.
     pub n_early: u32,
     /// How long the KCP part of a datagram with data is at least until the peer has sent some, as far
     /// as whole headers fill it. A server that does not know yet whose address it answers may send

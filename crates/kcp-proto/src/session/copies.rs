@@ -25,10 +25,13 @@ const BULK_WEIGHT: f64 = 1.0 / 256.0;
 /// Copies of one of the first segments, see [`Config::n_early`](crate::Config::n_early).
 pub(super) fn early(n_losses: u32) -> Copies {
     Copies {
-        n_extra: if n_losses == 0 { 1 } else { 2 },
+        n_extra: (1 + n_losses).min(MAX_EARLY_COPIES),
         spacing: EARLY_SPACING,
     }
 }
+
+/// Each loss is more of a sign that it takes more.
+const MAX_EARLY_COPIES: u32 = 4;
 
 /// Beyond most bursts of loss, and short of any time-out.
 const EARLY_SPACING: Duration = Duration::from_millis(12);

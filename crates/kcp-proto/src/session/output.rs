@@ -162,6 +162,9 @@ impl Session {
         // With nothing new to send, a segment that one other has overtaken is sent again early.
         let is_early = !self.can_send_new();
         let is_heard = at < self.quiet_from();
+        let (first, n_early) = (self.config.first.send_sn, self.n_early());
+        let is_urgent =
+            |sn: u32, n_losses: u32| sn.wrapping_sub(first) < n_early && n_losses < N_URGENT_LOSSES;
         let Self {
             window,
             control,
@@ -170,7 +173,7 @@ impl Session {
             ..
         } = self;
         if !is_heard {
-            window.detect_timed_out(at, rto, |transmission| {
+            window.detect_timed_out(at, rto, is_urgent, |transmission| {
                 stats.n_resent_timed_out += 1;
                 control.on_lost(now, transmission.lost(LossCause::TimedOut, *began_at));
             });
@@ -390,6 +393,14 @@ impl Session {
         }
     }
 
+    /// How many segments from the first one on are [early](crate::Config::n_early) ones.
+    fn n_early(&self) -> u32 {
+        match self.copies {
+            None => self.config.n_early,
+            Some(_) => 0,
+        }
+    }
+
     /// Plans copies of a segment that has just been sent, if somebody waits for it: there is nothing
     /// else to send, and little under way, or it was lost before and holds up all that comes behind.
     /// Where nothing else is to be sent although something was lost, the writer itself may wait for it.
@@ -399,7 +410,7 @@ impl Session {
         let is_alone = self.queue.is_empty() && (are_few || n_losses > 0);
         let at = self.micros(now);
         let n_before = sn.wrapping_sub(self.config.first.send_sn);
-        let is_early = self.copies.is_none() && n_before < self.config.n_early;
+        let is_early = n_before < self.n_early();
         if is_early && (self.window.n_in_flight() <= MAX_AWAITED_SEGMENTS || n_losses > 0) {
             self.loss.handle_sent(sn, ts, at);
             self.pending.plan(sn, copies::early(n_losses), at);
@@ -519,6 +530,10 @@ const MAX_DATAGRAM_DEBT: Micros = 20_000;
 
 /// Part of a round trip without acknowledgements after which segments may time out.
 const QUIET_SHARE: Micros = 4;
+
+/// How often an early segment is said again without a longer pause than before. A burst of losses
+/// takes several packets in a row, and of a handshake only these are sent, so it lasts until they are.
+const N_URGENT_LOSSES: u32 = 4;
 
 /// Segments under way up to which somebody waits for each of them. A few messages; beyond it the
 /// ones behind tell of a loss.

@@ -307,11 +307,13 @@ impl SendWindow {
         self.lose_before(limit, is_late, on_lost);
     }
 
-    /// Takes segments whose time is up for lost, with a longer time-out. Calls `on_lost` for each.
+    /// Takes segments whose time is up for lost, with a longer time-out, save those of which
+    /// `is_urgent`, by number and losses so far, says otherwise. Calls `on_lost` for each.
     pub(super) fn detect_timed_out(
         &mut self,
         now: Micros,
         rto: Micros,
+        is_urgent: impl Fn(u32, u32) -> bool,
         mut on_lost: impl FnMut(Transmission),
     ) {
         if now < self.next_deadline {
@@ -327,7 +329,9 @@ impl SendWindow {
                 continue;
             }
             let slot = &mut self.slots[slot_idx];
-            slot.rto = (slot.rto + rto / 2).min(MAX_BACKED_OFF_RTO.max(rto));
+            if !is_urgent(sn, slot.n_losses) {
+                slot.rto = (slot.rto + rto / 2).min(MAX_BACKED_OFF_RTO.max(rto));
+            }
             slot.was_overtaken = false;
             on_lost(slot.transmission());
             self.lose(sn);
