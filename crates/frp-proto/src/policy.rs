@@ -427,6 +427,9 @@ impl Policy {
             from: still_delivers,
             generation: self.generation,
         });
+        for entry in self.carriers.values_mut() {
+            entry.n_vain_returns = 0;
+        }
         self.set_pace(to, Pace::InUse);
         if let Some(from) = still_delivers {
             self.set_pace(from, Pace::Standby);

@@ -299,6 +299,22 @@ fn udp_that_is_policed_by_rate_is_not_returned_to_because_it_looks_good_when_idl
 }
 
 #[test]
+fn a_transport_that_is_not_returned_to_is_compared_ever_more_rarely() {
+    each_seed(10, |seed| {
+        let mut run = on_quic(seed);
+        run.link.udp_rate_max = Some(250_000.0);
+        run.run_secs(60);
+        assert_eq!(run.transport(), Some(Tcp));
+        run.mark();
+        run.run_secs(1_200);
+        assert_eq!(run.n_changes(), 0, "{:?}", run.switches());
+        let is_vain = |(_, notice): &&(Duration, Notice)| matches!(notice, Notice::Stayed { .. });
+        let n_vain = run.notices.iter().filter(is_vain).count();
+        assert!((3..=10).contains(&n_vain), "{n_vain}");
+    });
+}
+
+#[test]
 fn udp_that_is_policed_below_a_stream_is_left_although_probes_pass() {
     // 8 and 12 of 20 Mbit/s.
     for policed in [1_000_000.0, 1_500_000.0] {

@@ -35,6 +35,8 @@ pub(crate) struct Carrier {
     pub(crate) burst: Burst,
     /// Since when nothing was wrong with it.
     pub(crate) good_since: Instant,
+    /// How often in a row it was compared with the one in use, and not returned to.
+    pub(crate) n_vain_returns: u32,
     /// Heartbeats up to the latest check of `good_since`.
     checked: Tally,
     /// At what rate its latest burst of padding arrived.
@@ -81,6 +83,7 @@ impl Carrier {
             last_life: now,
             burst: Burst::Unasked,
             good_since: now,
+            n_vain_returns: 0,
             checked: Tally::default(),
             measured_rate: None,
             n_refusals: 0,
@@ -138,6 +141,8 @@ impl Carrier {
     pub(crate) fn handle_silence(&mut self, now: Instant) {
         self.is_silent = true;
         self.good_since = now;
+        // When it lives again the path may be another.
+        self.n_vain_returns = 0;
     }
 
     /// After an outage of everything its stall is not the carrier's fault.

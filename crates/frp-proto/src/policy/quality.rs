@@ -69,6 +69,10 @@ const ADAPT_STEP: f64 = 0.05;
 const RETURN_SLACK: f64 = 0.9;
 /// And its interactive time so much longer, by share and in time.
 const RETURN_SLACK_TIME: (f64, Duration) = (1.25, Duration::from_millis(10));
+/// A comparison takes as many probes as minutes of an idle tunnel. One that finds the carrier in use
+/// as good as the preferred one is put off twice as long each time, to this at most: as long as a
+/// transport that is closed. A carrier in use that becomes bad is compared without that.
+const VAIN_RETURN_WAIT_MAX: Duration = Duration::from_secs(300);
 /// What a UDP carrier may lose of its data packets while bulk waits. Congestion control that lossy
 /// links need loses less where the link is full. What is above is a policer or a link that loses as
 /// much of everything, and probes, few and small, pass the former as if there was none: the rates of
@@ -221,6 +225,9 @@ impl Policy {
         let due = self.carriers.iter().filter(|(id, entry)| {
             let transport = self.transport(**id);
             let wait = self.stay.return_after(&self.config, transport);
+            // Ten doublings are beyond the maximum.
+            let doubled = self.config.return_after * (1 << entry.n_vain_returns.min(10));
+            let wait = wait.max(doubled.min(VAIN_RETURN_WAIT_MAX));
             entry.is_live()
                 && !entry.is_silent
                 && self.is_preferred(**id, in_use)
@@ -376,6 +383,7 @@ impl Policy {
                 if is_return && let Some(entry) = self.carriers.get_mut(&target) {
                     // It has to be good anew for as long.
                     entry.good_since = now;
+                    entry.n_vain_returns = entry.n_vain_returns.saturating_add(1);
                 }
                 self.tell(Notice::Stayed {
                     from,
