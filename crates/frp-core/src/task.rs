@@ -17,20 +17,9 @@ pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let counted = Counted::new(name);
-    let guarded = async move {
-        let _counted = counted;
-        if let Err(panic) = (CatchUnwind {
-            inner: Box::pin(future),
-        })
-        .await
-        {
-            metrics::counter!("holdfast_task_panics_total", "task" => name).increment(1);
-            tracing::error!(
-                "a {name} task panicked and was ended: {}",
-                panic_text(&*panic)
-            );
-        }
+    let guarded = Guarded {
+        inner: Box::pin(future),
+        counted: Counted::new(name),
     };
     tokio::spawn(guarded.in_current_span())
 }
@@ -64,19 +53,30 @@ impl Drop for Counted {
 
 /// Catches a panic of each poll. Unwind safety: the future is dropped right after a panic and its
 /// state is never looked at again.
-struct CatchUnwind<F> {
+///
+/// A type of its own and no `async` block: in that the future would have its room twice, where it
+/// is handed in and where it runs, and there are thousands of tasks.
+struct Guarded<F> {
     inner: Pin<Box<F>>,
+    counted: Counted,
 }
 
-impl<F: Future> Future for CatchUnwind<F> {
-    type Output = Result<F::Output, Box<dyn Any + Send>>;
+impl<F: Future<Output = ()>> Future for Guarded<F> {
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let inner = self.inner.as_mut();
-        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
+        let panic = match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(poll) => return poll,
+            Err(panic) => panic,
+        };
+        let Counted(name) = self.counted;
+        metrics::counter!("holdfast_task_panics_total", "task" => name).increment(1);
+        tracing::error!(
+            "a {name} task panicked and was ended: {}",
+            panic_text(&*panic)
+        );
+        Poll::Ready(())
     }
 }
 

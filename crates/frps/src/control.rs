@@ -129,7 +129,8 @@ struct Control {
     session: Arc<Session>,
     proxies: HashMap<String, Proxy>,
     waiting: Waiting,
-    outgoing: mpsc::Sender<Message>,
+    /// Boxed, since the queue has room for dozens however few there are.
+    outgoing: mpsc::Sender<Box<Message>>,
     last_ping: Instant,
 }
 
@@ -287,7 +288,7 @@ impl Control {
         tokio::select! {
             // A client that does not read must not keep its own end from being seen.
             () = self.session.ended() => {}
-            sent = tokio::time::timeout(NOT_READING_AFTER, self.outgoing.send(message)) => {
+            sent = tokio::time::timeout(NOT_READING_AFTER, self.outgoing.send(Box::new(message))) => {
                 match sent {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => self.session.end(EndCause::Closed),
@@ -302,7 +303,7 @@ impl Control {
 async fn write_messages(
     session: Arc<Session>,
     mut writer: MessageWriter,
-    mut queued: mpsc::Receiver<Message>,
+    mut queued: mpsc::Receiver<Box<Message>>,
 ) {
     let result = loop {
         let (message, mut n_requests) = tokio::select! {

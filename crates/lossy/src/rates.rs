@@ -73,6 +73,10 @@ impl Sampler {
         if was_idle {
             self.first_sent_at = now;
             self.acks_at = now;
+            // Nothing that was sent before is still to be heard of. Probes of an idle path would
+            // have the list grow to its bound for nothing, on each of thousands of paths.
+            self.stamps.clear();
+            self.stamps.shrink_to(STAMPS_AT_REST);
         } else if let Some(last) = self.stamps.back()
             && now.saturating_duration_since(last.at) < spacing
         {
@@ -199,8 +203,40 @@ pub(crate) fn count(bytes: u64) -> f64 {
 /// spacing these are more than eight round trips.
 const MAX_STAMPS: usize = 1024;
 
+/// Room that is kept for stamps while nothing is under way.
+const STAMPS_AT_REST: usize = 16;
+
 /// A sample shorter than this share of a round trip is left out.
 const MIN_FLIGHT: f64 = 0.9;
 
 /// As in BBR: long enough to get over a few rounds in which less was sent.
 pub(crate) const ROUNDS_KEPT: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test may begin anywhere")]
+    fn nothing_is_kept_of_what_was_sent_before_all_of_it_was_heard_of() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut sampler = Sampler::new(start);
+        for millis in 0..2000 {
+            sampler.on_sent(at(millis), millis == 0, Duration::ZERO);
+        }
+        assert_eq!(sampler.stamps.len(), MAX_STAMPS);
+        sampler.on_sent(at(3000), true, Duration::ZERO);
+        assert_eq!(sampler.stamps.len(), 1);
+        assert!(sampler.stamps.capacity() < MAX_STAMPS / 8);
+
+        sampler.on_acked(Acked {
+            sent_at: at(3000),
+            bytes: 1000,
+            is_app_limited: false,
+            is_exact: true,
+        });
+        let sample = sampler.on_acks_end(at(3100));
+        assert!(sample.is_some_and(|sample| sample.rates.delivered > 9_000.0));
+    }
+}

@@ -40,12 +40,14 @@ pub struct WatchConfig {
 }
 
 /// What the owner of a watch is told. frpc hands these to its policy.
+///
+/// Small, since a queue has room for dozens, on each of thousands of carriers.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
     /// What this end knows: every 250 ms while in use or compared, and with each echo otherwise.
-    Path(PathReport),
+    Path(Box<PathReport>),
     /// What the peer knows of one of the session's carriers, by the number both know.
-    PeerPath(Generation, PathReport),
+    PeerPath(Generation, Box<PathReport>),
     /// Silence, life again, or a burst that is over.
     Prober(ProberEvent),
     /// ICMP says that nobody listens.

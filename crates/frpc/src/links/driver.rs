@@ -299,7 +299,7 @@ impl Driver {
         let held = self.live.as_ref().map(|live| live.held.clone());
         match event {
             WatchEvent::Path(report) => {
-                link.report = report;
+                link.report = *report;
                 if let Some(held) = &held {
                     held.set_rtt(attempt::hold_id(id), report.min_rtt);
                     self.policy.handle_users(now, held.n_busy_streams());

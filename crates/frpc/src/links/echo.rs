@@ -256,7 +256,7 @@ impl Asking {
         });
         if is_due {
             self.reported = Some((now, report));
-            events.push(WatchEvent::Path(report));
+            events.push(WatchEvent::Path(Box::new(report)));
         }
         let look_at = is_fast.then_some(now + LOOK_SPACING);
         let next = next.into_iter().chain(look_at).min();

@@ -348,7 +348,7 @@ impl Task {
             }
             self.count(&report);
             self.reported = Some((now, report));
-            self.events.push(WatchEvent::Path(report));
+            self.events.push(WatchEvent::Path(Box::new(report)));
             // What nobody uses has nothing to tell that probes do not.
             if self.role == Role::Answering && (is_fast || has_users) {
                 let report = PathPayload::Report(report);
@@ -457,6 +457,7 @@ impl Task {
             }
             Ok(Some(PathPayload::Report(report))) => {
                 let generation = Generation(report.carrier);
+                let report = Box::new(report);
                 self.events.push(WatchEvent::PeerPath(generation, report));
                 Wake::Passed
             }
