@@ -311,6 +311,12 @@ fn a_transport_that_is_not_returned_to_is_compared_ever_more_rarely() {
         let is_vain = |(_, notice): &&(Duration, Notice)| matches!(notice, Notice::Stayed { .. });
         let n_vain = run.notices.iter().filter(is_vain).count();
         assert!((3..=10).contains(&n_vain), "{n_vain}");
+
+        run.demand = Demand::Nothing;
+        run.mark();
+        run.run_secs(86_400);
+        let n_vain = run.notices.iter().filter(is_vain).count();
+        assert!(n_vain <= 40, "{n_vain} in a day without users");
     });
 }
 

@@ -73,6 +73,9 @@ const RETURN_SLACK_TIME: (f64, Duration) = (1.25, Duration::from_millis(10));
 /// as good as the preferred one is put off twice as long each time, to this at most: as long as a
 /// transport that is closed. A carrier in use that becomes bad is compared without that.
 const VAIN_RETURN_WAIT_MAX: Duration = Duration::from_secs(300);
+/// The same without users, who bring the other one with them: two dozen a day are half a megabyte of
+/// the two that an idle client may cost.
+const VAIN_RETURN_WAIT_MAX_QUIET: Duration = Duration::from_secs(3_600);
 /// What a UDP carrier may lose of its data packets while bulk waits. Congestion control that lossy
 /// links need loses less where the link is full. What is above is a policer or a link that loses as
 /// much of everything, and probes, few and small, pass the former as if there was none: the rates of
@@ -222,12 +225,16 @@ impl Policy {
 
     /// A preferred carrier that has been good for long enough.
     fn due_return(&self, now: Instant, in_use: CarrierId) -> Option<CarrierId> {
+        let vain_wait_max = match self.is_quiet(now) {
+            true => VAIN_RETURN_WAIT_MAX_QUIET,
+            false => VAIN_RETURN_WAIT_MAX,
+        };
         let due = self.carriers.iter().filter(|(id, entry)| {
             let transport = self.transport(**id);
             let wait = self.stay.return_after(&self.config, transport);
             // Ten doublings are beyond the maximum.
             let doubled = self.config.return_after * (1 << entry.n_vain_returns.min(10));
-            let wait = wait.max(doubled.min(VAIN_RETURN_WAIT_MAX));
+            let wait = wait.max(doubled.min(vain_wait_max));
             entry.is_live()
                 && !entry.is_silent
                 && self.is_preferred(**id, in_use)
