@@ -15,7 +15,9 @@
 //!   [half-open place](crate::half_open), has small windows, and is sent at most three times what it
 //!   has sent until it has shown, by an acknowledgement, that its address is its own.
 //! - An end sends one last segment without data, which tells our own ends that nothing follows;
-//!   frp's go on waiting, as they would without it. A session that its user has left sends what was
+//!   frp's go on waiting, as they would without it. A client with TLS and multiplexing
+//!   sends none to a server that is not known to be ours, and what it says last it says once: frp's
+//!   server takes what comes later for a new session, which it waits for with its door shut. A session that its user has left sends what was
 //!   written for [`LINGER`] at most, then nothing is left of it.
 //! - A server that has forgotten a session answers its data with the segment that ends it. Our own
 //!   clients connect again at once, and to frp's it is one more that says nothing.

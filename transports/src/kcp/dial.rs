@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::endpoint::Endpoint;
-use super::member::Policy;
+use super::member::{Farewell, Policy};
 use super::socket::UdpSocket;
 use super::{KcpDialConfig, N_EARLY, with_room};
 use crate::info::CarrierInfo;
@@ -82,6 +82,11 @@ async fn attempt(
     let policy = Policy {
         silence: config.silence,
         fast: config.fast.clone(),
+        // Without multiplexing, what was written last is a user's, and must not be lost.
+        farewell: match (&config.tls, &config.mux) {
+            (Some(_), Some(_)) => Farewell::Silent,
+            _ => Farewell::Said,
+        },
     };
     session.fec = session.fec.filter(|_| config.has_fec);
     let (endpoint, io) = Endpoint::dialled(socket, addr, session, policy);

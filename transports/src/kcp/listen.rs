@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::endpoint::{Doorkeeper, Endpoint, Newcomer};
 use super::io::{Calls, KcpIo, Shared};
-use super::member::Policy;
+use super::member::{Farewell, Policy};
 use super::socket::{MAX_BUFFERS, UdpSocket};
 use super::table::Table;
 use super::{KcpListenConfig, with_room};
@@ -59,6 +59,7 @@ impl KcpListener {
                 policy: Policy {
                     silence: config.silence,
                     fast: config.fast.clone(),
+                    farewell: Farewell::Said,
                 },
                 table: Table::default(),
             },

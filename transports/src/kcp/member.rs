@@ -34,6 +34,8 @@ pub(super) struct Member {
     left_at: Option<Instant>,
     /// From when on both sides have ended, and this one knows that the peer knows.
     done_at: Option<Instant>,
+    /// Nothing is sent any more: the peer has forgotten the session.
+    is_mute: bool,
     n_refusals: u32,
     /// The timer that is set for it.
     pub(super) timer: Option<Instant>,
@@ -48,6 +50,19 @@ pub(super) struct Policy {
     pub(super) silence: Duration,
     /// What changes when the peer is a Holdfast.
     pub(super) fast: Option<Fast>,
+    pub(super) farewell: Farewell,
+}
+
+/// How a session ends towards a peer that is not known to be a Holdfast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// By a segment that says so.
+    Said,
+    /// By what is inside, TLS and the multiplexer. frp's server forgets a session at once when it has
+    /// read that, without an acknowledgement, and takes whatever comes later for the beginning of
+    /// another one. It then waits for ten seconds for what that may want, and lets nobody else in
+    /// meanwhile. So the last words are sent once, as frp's own client does.
+    Silent,
 }
 
 /// What may be sent to an address that anyone may have named.
@@ -109,6 +124,7 @@ impl Member {
             asked_at: None,
             left_at: None,
             done_at: None,
+            is_mute: false,
             n_refusals: 0,
             timer: None,
             is_queued: false,
@@ -158,6 +174,7 @@ impl Member {
             return Fate::Over;
         }
         let figures = self.figures();
+        let says_end = self.is_holdfast || self.policy.farewell == Farewell::Said;
         let mut is_settled = false;
         let Self {
             shared,
@@ -197,8 +214,15 @@ impl Member {
             }
             let ending = state.ending.filter(|_| is_all_taken);
             state.is_settled = ending.is_some_and(|end| {
-                session.finish(end);
-                session.is_settled()
+                if says_end {
+                    session.finish(end);
+                }
+                match end {
+                    _ if says_end => session.is_settled(),
+                    // What an earlier turn has taken up has been sent by now.
+                    End::Finished => session.n_queued() == 0,
+                    End::Reset => true,
+                }
             });
             is_settled = state.is_settled;
             (
@@ -232,6 +256,12 @@ impl Member {
         if is_settled && self.session.end().is_some() {
             self.done_at.get_or_insert(now);
         }
+        if is_settled && !says_end {
+            self.is_mute = true;
+            if is_left {
+                return Fate::Over;
+            }
+        }
         match self.over_at() {
             Some(at) if now >= at => Fate::Over,
             _ => Fate::Lives,
@@ -263,6 +293,9 @@ impl Member {
         max_datagrams: usize,
         now: Instant,
     ) -> Option<usize> {
+        if self.is_mute {
+            return None;
+        }
         let Some(credit) = &mut self.credit else {
             let transmit = self.session.poll_transmit(out, max_datagrams, now)?;
             return Some(transmit.datagram_len);
@@ -296,7 +329,7 @@ impl Member {
         };
         let linger = self.over_at();
         // Nobody can be answered yet: only the peer can change that.
-        let is_mute = self.credit.is_some() && self.session.n_waiting() == 0;
+        let is_mute = self.is_mute || (self.credit.is_some() && self.session.n_waiting() == 0);
         let session = self.session.poll_timeout().filter(|_| !is_mute);
         let next = [Some(life), linger, session].into_iter().flatten().min();
         // What was due has been done. Were it due again at once, others would get no turn.

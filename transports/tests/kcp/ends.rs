@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
-use transports::kcp::{KcpDialConfig, KcpListenConfig};
+use tokio::time::sleep;
+use transports::kcp::{KcpDialConfig, KcpListenConfig, LINGER};
 use transports::{CarrierError, DatagramError, DialError};
 
 use crate::support::{Path, Server, client, closed, dial, plain_client, seed, server};
@@ -41,6 +42,21 @@ async fn without_tls_and_multiplexing_each_half_ends_on_its_own() {
     ours.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "answer");
     assert_eq!(closed(&client).await, CarrierError::ClosedByPeer);
+}
+
+#[tokio::test]
+async fn a_client_says_its_last_words_once_to_a_server_that_may_have_forgotten_it() {
+    let server = Server::start(server()).await;
+    let path = Path::to(server.addr(), seed()).await;
+    let pair = server.pair_over(path.addr, client()).await;
+    pair.works().await;
+    // As from a server that forgets a session before it has acknowledged the end of it.
+    path.mute_server();
+    pair.client.close();
+    closed(&pair.server).await;
+    let n_said = path.n_from_client();
+    sleep(LINGER).await;
+    assert_eq!(path.n_from_client(), n_said, "and then nothing");
 }
 
 #[tokio::test]
