@@ -8,7 +8,11 @@
 use std::io::{self, Write};
 use std::thread;
 
-use netem_tests::{Link, Mux, Programs, Sides, Wire, on_every_link, plain_scenario, scenario};
+use netem_tests::{
+    Link, Mux, PairBuilder, Programs, Sides, Wire, free_port, on_every_link, plain_scenario,
+    scenario,
+};
+use serde_json::Value;
 
 mod every_proxy_type_works_from_our_client_to_their_server_over {
     use super::*;
@@ -140,6 +144,45 @@ fn a_carrier_that_falls_silent_is_left_before_its_heartbeats_time_out() {
 fn a_dry_run_only_tells() {
     if let Some(sides) = their_server() {
         plain_scenario::only_tells_in_a_dry_run(&sides).unwrap();
+    }
+}
+
+#[test]
+fn the_doctor_says_of_their_server_what_can_be_known_of_it() {
+    let Some(sides) = their_server() else {
+        return;
+    };
+    for wire in [Wire::V1, Wire::V2] {
+        let link = Link { wire, ..Link::KCP };
+        let quic_port = free_port().unwrap();
+        let pair = PairBuilder::new(&sides)
+            .link(link)
+            .server_option(&format!("quicBindPort = {quic_port}"))
+            .start_server()
+            .unwrap();
+        // What the first leaves must not keep the second out.
+        for _ in 0..2 {
+            let (status, text) = pair.frpc_with("doctor", &["--quick", "--json"]).unwrap();
+            let line = text.lines().find(|line| line.starts_with('{'));
+            let report: Value = serde_json::from_str(line.unwrap()).unwrap();
+            assert_eq!(status.code(), Some(0), "{text}");
+            assert_eq!(report["peer"]["is_holdfast"], false);
+            let paths = report["paths"].as_array().unwrap();
+            let outcomes = paths
+                .iter()
+                .map(|path| (&path["transport"], &path["outcome"]));
+            let outcomes: Vec<_> = outcomes
+                .map(|(name, outcome)| (name.as_str().unwrap(), outcome.as_str().unwrap()))
+                .collect();
+            // KCP has the UDP side of the port, and QUIC is not tried there.
+            let expected = [
+                ("kcp", "works"),
+                ("tcp", "works"),
+                ("websocket", "works"),
+                ("wss", "handshake"),
+            ];
+            assert_eq!(outcomes, expected, "{text}");
+        }
     }
 }
 

@@ -161,9 +161,13 @@ impl Exam {
         self.progress.say(&format!("resolving {host}"));
         report.dns = names::resolve(&host).await;
         let targets = self.targets(&report.dns.addresses, &[]);
-        report.paths = self.look_at(&targets).await;
+        let (later, now) = part_quic_beside_kcp(targets);
+        report.paths = self.look_at(&now).await;
         self.measure(&mut report).await;
+        self.look_at_quic(&mut report, later).await;
         self.look_elsewhere(&mut report).await;
+        let place = |path: &PathReport| ALL.iter().position(|kind| kind.name() == path.transport);
+        report.paths.sort_by_key(place);
         self.progress.say("looking at the certificate");
         report.tls = trust::look(&self.context.config, &report).await;
         self.progress.done();
@@ -220,6 +224,30 @@ impl Exam {
             }
         }
         targets
+    }
+
+    /// QUIC at ports that were asked for KCP before. Where that is a server of frp and answers, QUIC
+    /// is not there, and asking would be heard as the beginning of one more KCP session: for ten
+    /// seconds frp's server then lets nobody else in over KCP.
+    async fn look_at_quic(&self, report: &mut Report, later: Vec<Target>) {
+        let is_go = report.peer.as_ref().is_some_and(|peer| !peer.is_holdfast);
+        let is_asked_for = is_asked_for(&self.config, TransportKind::Quic.name());
+        let mut targets = later;
+        if is_go && !is_asked_for {
+            let has_kcp = |target: &Target| {
+                let mut paths = report.paths.iter().filter(|path| path.is_through());
+                paths.any(|path| (path.target.as_ref()).is_some_and(|kcp| target.is_kcp_port(kcp)))
+            };
+            let (held_back, others): (Vec<_>, _) = targets.into_iter().partition(has_kcp);
+            report.quic_held_back = held_back.iter().map(|target| target.port).collect();
+            targets = others;
+        }
+        if targets.is_empty() {
+            return;
+        }
+        let more = self.look_at(&targets).await;
+        report.paths.extend(more);
+        self.measure(report).await;
     }
 
     async fn look_at(&self, targets: &[Target]) -> Vec<PathReport> {
@@ -306,6 +334,28 @@ impl Exam {
         report.paths.extend(more);
         self.measure(report).await;
     }
+}
+
+/// Parts the ways over QUIC whose port is tried for KCP as well from all others.
+fn part_quic_beside_kcp(targets: Vec<Target>) -> (Vec<Target>, Vec<Target>) {
+    let kcp: Vec<_> = targets
+        .iter()
+        .filter(|t| t.kind == TransportKind::Kcp)
+        .cloned()
+        .collect();
+    targets.into_iter().partition(|target| {
+        target.kind == TransportKind::Quic && kcp.iter().any(|kcp| target.is_kcp_port(kcp))
+    })
+}
+
+/// Whether the configuration names a transport, so that it should get through.
+fn is_asked_for(config: &ClientConfig, transport: &str) -> bool {
+    let is_pinned = match config.transport.protocol {
+        Protocol::Pinned(kind) => kind.name() == transport,
+        Protocol::Auto => false,
+    };
+    let mut endpoints = config.transport.auto.endpoints.iter();
+    is_pinned || endpoints.any(|endpoint| endpoint.transport.name() == transport)
 }
 
 /// In the order of the report.

@@ -199,6 +199,7 @@ impl Entered {
         let stats = self.carrier.path_stats();
         measured.mtu = stats.mtu;
         let packets = stats.packets_sent.zip(stats.packets_lost);
+        measured.packets_out = stats.packets_sent.unwrap_or_default();
         measured.packet_loss_pct =
             packets
                 .filter(|(sent, _)| *sent >= MIN_PACKETS)
@@ -214,6 +215,7 @@ impl Entered {
         if is_proxied {
             // What was counted ends at the proxy.
             measured.packet_loss_pct = None;
+            measured.packets_out = 0;
             measured.mtu = None;
         }
         measured

@@ -24,6 +24,13 @@ pub(super) struct Target {
     pub(super) address: Option<SocketAddr>,
 }
 
+impl Target {
+    /// Whether `kcp` is a way over KCP to the very port of this one.
+    pub(super) fn is_kcp_port(&self, kcp: &Self) -> bool {
+        kcp.kind == TransportKind::Kcp && (&kcp.host, kcp.port) == (&self.host, self.port)
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Reach {

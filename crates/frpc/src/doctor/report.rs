@@ -1,5 +1,6 @@
 //! What was found: the document that `frpc doctor --json` prints. docs/doctor.md describes it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -35,6 +36,9 @@ pub(super) struct Report {
     pub(super) tls: Option<Tls>,
     /// Every way that was tried.
     pub(super) paths: Vec<PathReport>,
+    /// UDP ports at which QUIC was not tried, since a server of frp has KCP there.
+    #[serde(skip)]
+    pub(super) quic_held_back: BTreeSet<u16>,
 }
 
 impl Report {
@@ -189,7 +193,9 @@ pub(super) struct Measured {
     /// The same from the server.
     pub(super) probes_in: u64,
     pub(super) loss_in_pct: Option<f64>,
-    /// Packets of all kinds to the server that were lost, as the transport counted them.
+    /// Packets of all kinds to the server, as the transport counted them.
+    pub(super) packets_out: u64,
+    /// Those that were lost of them, in percent.
     pub(super) packet_loss_pct: Option<f64>,
     /// Bytes a second to the server, and from it.
     pub(super) rate_out: Option<u64>,

@@ -1,5 +1,9 @@
 //! What follows from what was found. Pure: a report in, findings and notes out.
 
+mod loss;
+mod nothing;
+mod transports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -63,208 +67,14 @@ impl Case<'_> {
             .is_some_and(|peer| peer.is_holdfast)
     }
 
+    /// Whether the server is known to be frp's own.
+    fn is_go(&self) -> bool {
+        self.report.peer.is_some() && !self.is_holdfast()
+    }
+
     /// `auto`, where that is not what is configured.
     fn auto_line(&self) -> Option<String> {
         (!self.is_auto()).then(|| "transport.protocol = \"auto\"".to_owned())
-    }
-
-    /// Nothing gets through: the one reason that explains most.
-    fn judge_nothing(&self) -> Option<Finding> {
-        let paths = &self.report.paths;
-        if let Some(error) = &self.report.dns.error {
-            return Some(Finding {
-                kind: "dns",
-                text: format!("the name {} is not resolved: {error}", self.report.dns.name),
-                advice: "Check serverAddr and this host's resolver (/etc/resolv.conf).".to_owned(),
-                config: None,
-            });
-        }
-        let first = |outcome| paths.iter().find(|path| path.outcome == outcome);
-        if let Some(path) = first(Outcome::LoginRefused) {
-            return Some(Finding {
-                kind: "login",
-                text: format!("the server refuses the login: {}", path.error),
-                advice: "The way there is open. Compare auth.token and user with the server's; \
-                         its log says more."
-                    .to_owned(),
-                config: None,
-            });
-        }
-        if let Some(path) = first(Outcome::Tls) {
-            return Some(Finding {
-                kind: "tls",
-                text: format!("TLS with the server fails: {}", path.error),
-                advice: "Compare transport.tls (trustedCaFile, serverName, pin) with the \
-                         certificate that the server has; `frps fingerprint` prints its pin."
-                    .to_owned(),
-                config: None,
-            });
-        }
-        if let Some(path) = first(Outcome::Handshake) {
-            return Some(Finding {
-                kind: "handshake",
-                text: format!(
-                    "somebody answers at {}, and not as frps would: {}",
-                    path.address, path.error
-                ),
-                advice:
-                    "Check serverPort; a proxy or another program may be there, or one end has \
-                         TLS (transport.tls) and the other has not."
-                        .to_owned(),
-                config: None,
-            });
-        }
-        let server = &self.report.server;
-        let all = |outcome| paths.iter().all(|path| path.outcome == outcome);
-        Some(if all(Outcome::Silent) {
-            Finding {
-                kind: "silent",
-                text: format!("nothing comes back from {server}, over TCP or UDP"),
-                advice:
-                    "The host is down, its address is wrong, or a firewall drops everything to \
-                         this port."
-                        .to_owned(),
-                config: None,
-            }
-        } else if all(Outcome::Unreachable) {
-            Finding {
-                kind: "unreachable",
-                text: format!("this host has no way to {server}"),
-                advice: "Check this host's network: address, default route.".to_owned(),
-                config: None,
-            }
-        } else {
-            Finding {
-                kind: "refused",
-                text: format!("nobody listens at {server}: {}", self.failures()),
-                advice:
-                    "Check that frps runs and that serverPort is its bindPort; a firewall that \
-                         rejects looks the same."
-                        .to_owned(),
-                config: None,
-            }
-        })
-    }
-
-    fn failures(&self) -> String {
-        let texts = self
-            .report
-            .paths
-            .iter()
-            .map(|path| format!("{} {}", path.transport, outcome_words(path.outcome)));
-        let texts: BTreeSet<_> = texts.collect();
-        texts.into_iter().collect::<Vec<_>>().join(", ")
-    }
-
-    /// Transports that get through nowhere, though the server has them or the configuration asks.
-    fn judge_transports(&self, findings: &mut Vec<Finding>, notes: &mut Vec<String>) {
-        let mut by_transport: BTreeMap<&str, Vec<&PathReport>> = BTreeMap::new();
-        for path in &self.report.paths {
-            by_transport.entry(&path.transport).or_default().push(path);
-        }
-        let told: Vec<_> = self
-            .report
-            .peer
-            .iter()
-            .flat_map(|peer| &peer.endpoints)
-            .collect();
-        let mut blocked: Vec<&PathReport> = Vec::new();
-        for (transport, paths) in by_transport {
-            if paths.iter().any(|path| path.is_through()) {
-                continue;
-            }
-            let is_told = told.iter().any(|endpoint| endpoint.transport == transport);
-            let is_asked_for = self.report.configured == transport
-                || self
-                    .config
-                    .transport
-                    .auto
-                    .endpoints
-                    .iter()
-                    .any(|e| e.transport.name() == transport);
-            // The last one is at the port that the server has told, if it has.
-            let Some(path) = paths.last() else {
-                continue;
-            };
-            if is_told || is_asked_for {
-                blocked.push(path);
-            } else {
-                let why = match told.is_empty() {
-                    true => "the server may not have it",
-                    false => "the server does not have it open",
-                };
-                notes.push(format!(
-                    "{transport} does not get through ({}); {why}.",
-                    outcome_words(path.outcome)
-                ));
-            }
-        }
-        let (udp, tcp): (Vec<_>, Vec<_>) = blocked.into_iter().partition(|path| path.is_udp);
-        let has_udp = self.works().any(|path| path.is_udp);
-        if !udp.is_empty() && !has_udp {
-            findings.push(self.udp_blocked(&udp));
-        } else {
-            findings.extend(udp.iter().map(|path| self.one_blocked(path)));
-        }
-        findings.extend(tcp.iter().map(|path| self.one_blocked(path)));
-    }
-
-    fn udp_blocked(&self, paths: &[&PathReport]) -> Finding {
-        let names: Vec<_> = paths
-            .iter()
-            .map(|path| format!("{} (UDP port {})", path.transport, path.port))
-            .collect();
-        let is_rejected = paths.iter().all(|path| path.outcome == Outcome::Rejected);
-        let ports: BTreeSet<_> = paths.iter().map(|path| path.port.to_string()).collect();
-        let ports = ports.into_iter().collect::<Vec<_>>().join(" and ");
-        let (kind, what) = match is_rejected {
-            true => ("udp_rejected", "a firewall rejects it, by ICMP"),
-            false => ("udp_blocked", "nothing comes back"),
-        };
-        let is_pinned = paths
-            .iter()
-            .any(|path| path.transport == self.report.configured);
-        let works: BTreeSet<_> = self.works().map(|path| path.transport.as_str()).collect();
-        let works: Vec<_> = works.into_iter().collect();
-        let rest = match (is_pinned, self.is_auto()) {
-            (true, _) => "The configuration pins what does not get through.",
-            (_, true) => "auto goes over TCP meanwhile, and tries UDP again by itself.",
-            (_, false) => "Nothing has to be done for TCP.",
-        };
-        Finding {
-            kind,
-            text: format!(
-                "UDP is blocked between here and the server: {}: {what}. What gets through: {}",
-                names.join(", "),
-                works.join(", ")
-            ),
-            advice: format!(
-                "{rest} QUIC and KCP are better on links that lose packets: have UDP to port \
-                 {ports} let through, both ways, on this network's firewall and the server's."
-            ),
-            config: self.auto_line().filter(|_| self.is_holdfast() || is_pinned),
-        }
-    }
-
-    fn one_blocked(&self, path: &PathReport) -> Finding {
-        let is_pinned = path.transport == self.report.configured;
-        let (transport, address) = (&path.transport, &path.address);
-        Finding {
-            kind: "transport_blocked",
-            text: format!(
-                "{transport} does not get through to {address}: {}{}",
-                outcome_words(path.outcome),
-                match path.error.as_str() {
-                    "" => String::new(),
-                    error => format!(" ({error})"),
-                }
-            ),
-            advice: match is_pinned {
-                true => "The configuration pins it. Others get through.".to_owned(),
-                false => "Others get through, so nothing has to be done.".to_owned(),
-            },
-            config: is_pinned.then(|| self.auto_line()).flatten(),
-        }
     }
 
     /// Addresses at which nothing works while another one does.
@@ -300,46 +110,6 @@ impl Case<'_> {
                 config: None,
             });
         }
-    }
-
-    /// Loss of the link, told by what counts packets.
-    fn judge_loss(&self, findings: &mut Vec<Finding>) {
-        let mut worst: Option<(f64, &PathReport, &Measured)> = None;
-        for (path, measured) in self.measured().filter(|(path, _)| path.is_udp) {
-            let [out, back] = [measured.loss_out_pct, measured.loss_in_pct];
-            let Some(loss) = out.into_iter().chain(back).reduce(f64::max) else {
-                continue;
-            };
-            if worst.is_none_or(|(most, ..)| loss > most) {
-                worst = Some((loss, path, measured));
-            }
-        }
-        let Some((loss, path, measured)) = worst.filter(|(loss, ..)| *loss >= LOSS_PCT) else {
-            return;
-        };
-        let pct =
-            |loss: Option<f64>| loss.map_or_else(|| "?".to_owned(), |loss| format!("{loss:.0}"));
-        let advice = match loss >= HEAVY_LOSS_PCT {
-            true => {
-                "TCP is slow on that with most systems. QUIC and KCP of Holdfast keep the \
-                     link's rate; auto uses whichever is best."
-            }
-            false => "QUIC and KCP of Holdfast keep the link's rate; auto uses whichever is best.",
-        };
-        findings.push(Finding {
-            kind: "loss",
-            text: format!(
-                "the link loses packets: {} % to the server and {} % back (of {} and {} probes \
-                 over {})",
-                pct(measured.loss_out_pct),
-                pct(measured.loss_in_pct),
-                measured.probes_out,
-                measured.probes_in,
-                path.transport
-            ),
-            advice: advice.to_owned(),
-            config: self.auto_line().filter(|_| self.is_holdfast()),
-        });
     }
 
     /// Whether the probes are lost too, which a policer leaves alone: they are few and small. On such
@@ -544,19 +314,33 @@ impl Case<'_> {
             });
         }
         if tls.checked_by == "nothing" {
-            let pin = tls
-                .fingerprint
-                .as_ref()
-                .map_or_else(String::new, |fingerprint| {
-                    format!(
-                        " If this is your server ({fingerprint}), this line has it checked: \
-                     transport.tls.pin = \"{fingerprint}\""
-                    )
-                });
+            let print = tls.fingerprint.as_deref().unwrap_or_default();
+            let pin = match (print, self.is_go()) {
+                ("", _) => String::new(),
+                // Pinned without being told of that, it would be refused after the next start.
+                (_, true) => format!(
+                    " A server of frp makes a new key with each start, unless its \
+                     transport.tls.certFile names one. If it does and this is your server \
+                     ({print}), this line has it checked: transport.tls.pin = \"{print}\""
+                ),
+                (_, false) => format!(
+                    " If this is your server ({print}), this line has it checked: \
+                     transport.tls.pin = \"{print}\""
+                ),
+            };
             notes.push(format!(
                 "TLS encrypts, and nobody checks whose key that is, as in frp by default.{pin}"
             ));
         }
+    }
+}
+
+/// The key of the server's configuration that says at which port it has a transport.
+fn port_key(transport: &str) -> &'static str {
+    match transport {
+        "quic" => "quicBindPort",
+        "kcp" => "kcpBindPort",
+        _ => "bindPort",
     }
 }
 

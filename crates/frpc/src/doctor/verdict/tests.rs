@@ -1,6 +1,10 @@
 //! What is said of paths that were measured.
 
-use super::super::report::{EndpointReport, Peer};
+use std::collections::BTreeSet;
+
+use frp_core::transports::TransportKind;
+
+use super::super::report::{EndpointReport, Peer, Tls};
 use super::*;
 
 fn path(transport: &str, outcome: Outcome) -> PathReport {
@@ -183,4 +187,96 @@ fn a_clock_that_is_off_and_a_nat_are_seen() {
     assert_eq!(kinds(&report), ["clock"]);
     assert!(report.findings[0].text.contains("90 s behind this host's"));
     assert!(report.notes[0].contains("this host is 10.0.0.2, the server sees 198.51.100.7"));
+}
+
+/// What is said where a server of frp has answered, which tells nothing of itself.
+fn judged_of_go(configured: TransportKind, paths: Vec<PathReport>) -> Report {
+    let mut config = ClientConfig::default();
+    config.transport.protocol = Protocol::Pinned(configured);
+    let is_through = paths.iter().any(PathReport::is_through);
+    let mut report = Report {
+        configured: configured.to_string(),
+        peer: is_through.then(Peer::default),
+        paths,
+        quic_held_back: BTreeSet::from([7000]),
+        tls: Some(Tls {
+            checked_by: "nothing",
+            fingerprint: Some("sha256:00".to_owned()),
+            ..Tls::default()
+        }),
+        ..Report::default()
+    };
+    judge(&mut report, &config);
+    report
+}
+
+/// Over a path that counts its packets.
+fn counted(transport: &str, loss_pct: f64) -> PathReport {
+    let mut path = path(transport, Outcome::Works);
+    path.measured = Some(Measured {
+        packets_out: 150,
+        packet_loss_pct: Some(loss_pct),
+        ..Measured::default()
+    });
+    path
+}
+
+#[test]
+fn of_frps_own_server_nothing_is_said_that_only_a_holdfast_does() {
+    let report = judged_of_go(
+        TransportKind::Tcp,
+        vec![
+            path("kcp", Outcome::Works),
+            path("tcp", Outcome::Works),
+            path("wss", Outcome::Handshake),
+        ],
+    );
+    assert_eq!((report.verdict, report.exit_code()), ("fine", 0));
+    let [elsewhere, wss, peer, pin] = &report.notes[..] else {
+        panic!("{:?}", report.notes);
+    };
+    assert!(
+        elsewhere.contains("quic (not tried: kcp has UDP port 7000"),
+        "{elsewhere}"
+    );
+    assert!(wss.starts_with("wss does not get through"), "{wss}");
+    assert!(peer.starts_with("The server is frp"), "{peer}");
+    assert!(pin.contains("new key with each start"), "{pin}");
+}
+
+#[test]
+fn loss_towards_frps_own_server_is_what_the_transports_have_counted() {
+    let report = judged_of_go(TransportKind::Tcp, vec![counted("tcp", 1.0)]);
+    assert_eq!(kinds(&report), Vec::<&str>::new());
+    let both = vec![counted("quic", 9.0), counted("tcp", 8.0)];
+    let report = judged_of_go(TransportKind::Tcp, both);
+    assert_eq!(kinds(&report), ["loss"]);
+    assert!(
+        report.findings[0]
+            .text
+            .contains("9 % of those to the server over quic")
+    );
+    let alone = vec![counted("quic", 20.0), counted("tcp", 0.0)];
+    let report = judged_of_go(TransportKind::Quic, alone);
+    assert_eq!(kinds(&report), ["udp_policed"]);
+    let line = report.findings[0].config.as_deref();
+    assert_eq!(line, Some("transport.protocol = \"tcp\""));
+}
+
+#[test]
+fn a_pinned_transport_over_udp_is_not_told_to_look_for_bind_port() {
+    let paths = vec![path("quic", Outcome::Silent), path("tcp", Outcome::Refused)];
+    let report = judged_of_go(TransportKind::Quic, paths);
+    assert_eq!((kinds(&report), report.exit_code()), (vec!["silent"], 1));
+    let advice = &report.findings[0].advice;
+    assert!(advice.contains("7000 is not its quicBindPort"), "{advice}");
+
+    let paths = vec![path("kcp", Outcome::Silent), path("tcp", Outcome::Works)];
+    let report = judged_of_go(TransportKind::Kcp, paths);
+    assert_eq!(kinds(&report), ["udp_blocked"]);
+    let advice = &report.findings[0].advice;
+    assert!(
+        advice.contains("serverPort is the server's kcpBindPort"),
+        "{advice}"
+    );
 }
