@@ -6,9 +6,12 @@ use super::*;
 /// twelve times, and then one of both is true.
 const ENOUGH_PACKETS: u64 = 100;
 
-/// How many times more UDP loses than TCP where it is not the link that loses: at a tenth, chance
-/// alone makes that of equal losses once in some thousand times.
+/// How many times more UDP loses than TCP where it is not the link that loses.
 const ALONE_FACTOR: f64 = 10.0;
+
+/// How many packets TCP would have lost, did it lose as UDP does: that it is none of seven is chance
+/// once in a thousand times.
+const ENOUGH_EXPECTED: f64 = 7.0;
 
 impl Case<'_> {
     /// Loss of the link, told by what counts packets.
@@ -82,8 +85,19 @@ impl Case<'_> {
 
     /// UDP that loses packets where TCP loses none is held down by somebody, and not by the link.
     fn udp_alone_loses(&self) -> Option<Finding> {
+        // What a burst loses that was to find out a rate says only that there is one.
+        if !self.is_go() && !self.is_lossy() {
+            return None;
+        }
         let (udp, path) = self.worst_counted(true)?;
-        let (tcp, _) = self.worst_counted(false)?;
+        let of_tcp = self.measured().filter(|(path, _)| !path.is_udp);
+        let (_, most) = of_tcp.max_by_key(|(_, measured)| measured.packets_out)?;
+        let tcp = most.packet_loss_pct?;
+        #[expect(clippy::cast_precision_loss, reason = "of some hundred packets")]
+        let expected = most.packets_out as f64 * udp / 100.0;
+        if expected < ENOUGH_EXPECTED {
+            return None;
+        }
         (udp >= LOSS_PCT && tcp * ALONE_FACTOR < udp).then(|| Finding {
             kind: "udp_policed",
             text: format!(

@@ -256,11 +256,20 @@ fn loss_towards_frps_own_server_is_what_the_transports_have_counted() {
             .text
             .contains("9 % of those to the server over quic")
     );
+    let few = vec![counted("quic", 4.0), counted("tcp", 0.0)];
+    let report = judged_of_go(TransportKind::Tcp, few);
+    assert_eq!(kinds(&report), ["loss"], "TCP may have had luck");
     let alone = vec![counted("quic", 20.0), counted("tcp", 0.0)];
     let report = judged_of_go(TransportKind::Quic, alone);
     assert_eq!(kinds(&report), ["udp_policed"]);
     let line = report.findings[0].config.as_deref();
     assert_eq!(line, Some("transport.protocol = \"tcp\""));
+}
+
+#[test]
+fn what_the_doctors_own_bursts_lose_is_nobodys_fault() {
+    let report = judged("auto", vec![counted("quic", 20.0), counted("tcp", 0.0)]);
+    assert_eq!(kinds(&report), Vec::<&str>::new());
 }
 
 #[test]
