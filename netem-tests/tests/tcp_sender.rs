@@ -1,5 +1,5 @@
-//! How TCP sends with `transport.tcp.congestion = "auto"`: as the system does by default on a link
-//! that is whole, with BBR on one that is not.
+//! How TCP sends with `transport.tcp.congestion = "auto"`: with BBR, except where others fill the
+//! queue.
 //!
 //! These tests need root, and a kernel that offers BBR. Without either each says that it is skipped.
 
@@ -7,6 +7,8 @@
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,34 +18,79 @@ use netem_tests::{
 };
 
 #[test]
-fn tcp_goes_over_to_bbr_on_a_link_that_loses_packets_while_no_queue_stands() {
-    let profile = Profile::delay_ms(10).rate_mbit(20).loss_pct(5);
-    let Some(tunnel) = Tunnel::start("losing", &profile) else {
+fn tcp_gives_way_to_a_cubic_flow_that_fills_the_queue() {
+    let profile = Profile::delay_ms(10).rate_mbit(20).queue_packets(150);
+    let Some(tunnel) = Tunnel::start("shared", &profile) else {
         return;
     };
     let _stream = tunnel.download();
-    tunnel.pair.client().unwrap().wait_for_line(TOLD).unwrap();
+    let rival = Rival::start(&tunnel.lab);
+    let told = tunnel.pair.client().unwrap().wait_for_line(GIVES_WAY);
+    rival.stop();
+    told.unwrap();
 }
 
 #[test]
-fn tcp_stays_with_cubic_where_only_its_own_queue_drops() {
+fn tcp_stays_with_bbr_where_nobody_else_is() {
     let profile = Profile::delay_ms(10).rate_mbit(20).queue_packets(100);
-    let Some(tunnel) = Tunnel::start("whole", &profile) else {
+    stays("alone", &profile);
+}
+
+#[test]
+fn tcp_stays_with_bbr_on_a_link_that_loses_packets() {
+    let profile = Profile::delay_ms(10).rate_mbit(20).loss_pct(5);
+    stays("losing", &profile);
+}
+
+/// Downloads a lot, and checks that nothing was given away.
+fn stays(what: &str, profile: &Profile) {
+    let Some(tunnel) = Tunnel::start(what, profile) else {
         return;
     };
     let stream = tunnel.download();
     let deadline = Instant::now() + PATIENCE;
     while stream.down().n_bytes() < ENOUGH {
-        assert!(
-            Instant::now() < deadline,
-            "{} bytes",
-            stream.down().n_bytes()
-        );
+        let n_bytes = stream.down().n_bytes();
+        assert!(Instant::now() < deadline, "{n_bytes} bytes");
         thread::sleep(Duration::from_millis(50));
     }
-    assert!(tunnel.lab.counters().unwrap().to_near.overflowed > 0);
     let log = tunnel.pair.client().unwrap().log();
-    assert!(!log.contains(TOLD), "{log}");
+    assert!(!log.contains(GIVES_WAY), "{log}");
+}
+
+/// Somebody else's download over the same link, by Cubic.
+struct Rival {
+    sender: TcpStream,
+    threads: [thread::JoinHandle<()>; 2],
+}
+
+impl Rival {
+    fn start(lab: &Lab) -> Self {
+        let near = lab.near().address();
+        let listener = lab.near().enter(|| TcpListener::bind((near, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        // New connections in a lab use Cubic.
+        let sender = lab.far().enter(|| TcpStream::connect(address)).unwrap();
+        let (mut receiver, _) = listener.accept().unwrap();
+        let mut writer = sender.try_clone().unwrap();
+        let sending = thread::spawn(move || while writer.write_all(&[0; 65_536]).is_ok() {});
+        let receiving = thread::spawn(move || {
+            let mut block = vec![0; 65_536];
+            while receiver.read(&mut block).is_ok_and(|n| n > 0) {}
+        });
+        Self {
+            sender,
+            threads: [sending, receiving],
+        }
+    }
+
+    fn stop(self) {
+        // Ends both threads.
+        let _ = self.sender.shutdown(Shutdown::Both);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
 }
 
 /// It is not what they do by default.
@@ -100,8 +147,8 @@ fn offers_bbr() -> bool {
     fs::read_to_string(path).is_ok_and(|names| names.split_whitespace().any(|name| name == "bbr"))
 }
 
-/// What the sender says when it goes over.
-const TOLD: &str = "TCP loses packets where no queue stands";
+/// What the sender says when it gives way.
+const GIVES_WAY: &str = "others fill the queue that TCP sends through";
 
-/// So much that the queue has overflowed, again and again.
+/// So much that BBR has left its start behind.
 const ENOUGH: u64 = 15_000_000;

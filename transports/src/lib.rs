@@ -339,7 +339,8 @@ pub struct PathStats {
     pub mtu: Option<u16>,
     /// What sends here is TCP with BBR, which does not take every loss for congestion.
     pub is_bbr: bool,
-    /// What sends here is TCP that goes over to BBR as soon as it loses what no full queue dropped.
+    /// What sends here is TCP that shares a queue for now, and goes back to BBR as soon as it loses
+    /// what no full queue dropped.
     pub adapts_to_loss: bool,
 }
 

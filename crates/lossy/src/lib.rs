@@ -8,24 +8,30 @@
 //! when it goes away at a lower rate.
 //!
 //! [`redundancy`] decides how often a small piece of interactive data is sent at once, so that it
-//! need not wait for its retransmission. [`RandomLoss`] tells for senders that are not ours, the
-//! system's, whether they had better not take every loss for a full queue.
+//! need not wait for its retransmission. [`Sharing`] tells for senders that are not ours, the
+//! system's, whether they had better not take every loss for a full queue, or had better share one.
 //!
 //! Time is passed in, and a run with the same input is the same run.
 
 mod controller;
 mod cubic;
 mod delay;
+mod look;
 mod loss;
 mod low;
+mod others_queue;
 mod random_loss;
 mod rates;
 pub mod redundancy;
 mod rival;
 mod round;
+mod sharing;
 mod startup;
+#[cfg(test)]
+mod tcp_sim;
 mod told;
 
 pub use controller::Controller;
-pub use random_loss::{Look, RandomLoss};
+pub use look::Look;
+pub use sharing::{Cause, Sharing, Turn};
 pub use told::{Acked, Config, LossCause, Lost, Snapshot, State};

@@ -4,7 +4,8 @@
 //! what round trips take. A loss while round trips are as short as they ever are has met no queue:
 //! nobody's window is too large, and giving way to it gives the link away. A few of them among few
 //! segments are enough to know; losses while a queue stands, our own or somebody else's, are
-//! congestion and say nothing.
+//! congestion and say nothing. Nor is it a queue when the system sends again and again and hears
+//! nothing: a few retransmission timeouts in a row are enough as well.
 //!
 //! It is a sequential test of two rates (Page's cumulative sum): each round trip with such a loss
 //! adds to a score what it would be more likely at [`RANDOM`] than at [`CONGESTION`], and each
@@ -12,12 +13,14 @@
 
 use std::time::{Duration, Instant};
 
+use crate::look::Look;
+
 #[cfg(test)]
 mod tests;
 
 /// Watches what one connection sends.
 #[derive(Clone, Debug, Default)]
-pub struct RandomLoss {
+pub(crate) struct RandomLoss {
     before: Option<Look>,
     score: f64,
     /// Losses that are noticed until then may be those of a queue that was seen.
@@ -26,31 +29,18 @@ pub struct RandomLoss {
     counted_until: Option<Instant>,
 }
 
-/// What the system tells of a connection at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Look {
-    /// When.
-    pub at: Instant,
-    /// Segments with data, those sent again included, from the beginning on.
-    pub sent: u64,
-    /// Of these, those sent again.
-    pub sent_again: u64,
-    /// The round trip, smoothed.
-    pub srtt: Duration,
-    /// The shortest of the last minutes.
-    pub min_rtt: Duration,
-}
-
 impl RandomLoss {
     /// Takes one more look. Returns whether it is sure by now that segments are lost to no queue.
-    pub fn handle_look(&mut self, look: Look) -> bool {
+    pub(crate) fn handle_look(&mut self, look: Look) -> bool {
         let Some(before) = self.before.replace(look) else {
             return false;
         };
         if look.at.saturating_duration_since(before.at) > REST {
             self.score = 0.0;
         }
-        if look.srtt > look.min_rtt.mul_f64(QUEUED) + QUEUED_LEAST {
+        // Round trips that nothing has been heard of since say what was, not what is.
+        let is_fresh = look.acked > before.acked;
+        if is_fresh && look.waited() {
             // What its end drops is noticed a round trip later, and the repairs take another.
             self.queued_until = Some(look.at + look.srtt * 2);
         }
@@ -60,6 +50,15 @@ impl RandomLoss {
         if has_lost && is_past(self.queued_until) && is_past(self.counted_until) {
             self.counted_until = Some(look.at + look.srtt);
             self.score += (RANDOM / CONGESTION).ln();
+        }
+        if look.timeouts > before.timeouts {
+            // Everything under way, or what was to repair it, is gone: that is more than one loss,
+            // and repeated it is more than any queue of one's own does.
+            self.score += match look.timeouts {
+                SILENT_TIMEOUTS.. => SURE * 2.0,
+                _ if is_past(self.queued_until) => (RANDOM / CONGESTION).ln(),
+                _ => 0.0,
+            };
         }
         let arrived = ((1.0 - CONGESTION) / (1.0 - RANDOM)).ln();
         // No connection sends so much between two looks that precision is lost.
@@ -80,11 +79,9 @@ const CONGESTION: f64 = 0.0005;
 /// [`CONGESTION`] that happens once in hundreds of megabytes.
 const SURE: f64 = 6.0;
 
-/// A round trip that is longer than the shortest by this factor and [`QUEUED_LEAST`] has waited.
-const QUEUED: f64 = 1.25;
-
-/// Hosts and radio links take so long now and then, and acknowledgements wait for a second segment.
-const QUEUED_LEAST: Duration = Duration::from_millis(5);
+/// So many timeouts in a row, in which nothing was acknowledged, are taken for the link's doing: a
+/// sender that has overfilled a queue is through with one.
+const SILENT_TIMEOUTS: u32 = 2;
 
 /// What was lost before such a rest says little about the path of now.
 const REST: Duration = Duration::from_secs(10);

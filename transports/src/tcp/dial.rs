@@ -73,7 +73,7 @@ impl Reached {
         let mut info = CarrierInfo::new(kind, peer_addr);
         info.local_addr = first_hop.local_addr().ok();
 
-        let tcp = TcpIo::new(first_hop, &config.sending.congestion);
+        let tcp = TcpIo::new(first_hop, &config.sending);
         info.abort = Some(tcp.abort_switch());
         // What a proxy has acknowledged has not arrived yet.
         info.path = config.proxy.is_none().then(|| tcp.path());

@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::adapt::{Adapted, Adapting};
+use super::adapt::Adapting;
 use super::info::TcpPath;
-use super::options::TcpCongestion;
+use super::options::Sending;
 use crate::info::{Io, Path};
 use crate::socket::abort_on_close;
 
@@ -26,25 +26,32 @@ pub(super) struct TcpIo {
 }
 
 impl TcpIo {
-    pub(super) fn new(socket: TcpStream, congestion: &TcpCongestion) -> Self {
-        let adapting = Adapting::begin(&socket, congestion);
+    pub(super) fn new(socket: TcpStream, sending: &Sending) -> Self {
+        let adapting = Adapting::begin(&socket, sending);
         Self {
-            path: TcpPath::new(&socket, adapting.is_some()),
+            path: TcpPath::new(&socket),
             adapting,
             socket,
             is_aborted: Arc::default(),
         }
     }
 
-    /// The moment at which the congestion control may change: while the connection is used.
+    /// A moment at which the congestion control may change: the connection is used.
     fn adapt(&mut self) {
-        let Some(adapting) = &mut self.adapting else {
-            return;
-        };
-        let outcome = adapting.handle_use(&self.socket);
-        if outcome != Adapted::NotYet {
-            self.path.handle_adapted(outcome == Adapted::Bbr);
-            self.adapting = None;
+        if let Some(adapting) = &mut self.adapting
+            && let Some(is_bbr) = adapting.handle_use(&self.socket)
+        {
+            self.path.handle_adapted(is_bbr);
+        }
+    }
+
+    /// Nothing can be done on the connection now. Whoever waits for it waits for the next such
+    /// moment as well, as long as something is on its way.
+    fn adapt_waiting(&mut self, cx: &mut Context<'_>) {
+        if let Some(adapting) = &mut self.adapting
+            && let Some(is_bbr) = adapting.poll_waiting(&self.socket, cx)
+        {
+            self.path.handle_adapted(is_bbr);
         }
     }
 
@@ -77,7 +84,11 @@ impl AsyncRead for TcpIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.adapt();
-        Pin::new(&mut this.socket).poll_read(cx, buf)
+        let outcome = Pin::new(&mut this.socket).poll_read(cx, buf);
+        if outcome.is_pending() {
+            this.adapt_waiting(cx);
+        }
+        outcome
     }
 }
 
@@ -89,7 +100,11 @@ impl AsyncWrite for TcpIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.adapt();
-        Pin::new(&mut this.socket).poll_write(cx, buf)
+        let outcome = Pin::new(&mut this.socket).poll_write(cx, buf);
+        if outcome.is_pending() {
+            this.adapt_waiting(cx);
+        }
+        outcome
     }
 
     fn poll_write_vectored(
@@ -99,7 +114,11 @@ impl AsyncWrite for TcpIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.adapt();
-        Pin::new(&mut this.socket).poll_write_vectored(cx, bufs)
+        let outcome = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        if outcome.is_pending() {
+            this.adapt_waiting(cx);
+        }
+        outcome
     }
 
     fn is_write_vectored(&self) -> bool {

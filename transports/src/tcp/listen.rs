@@ -121,7 +121,7 @@ impl Opener {
         };
         options::apply(&socket, self.config.keepalive, &self.config.sending);
 
-        let tcp = TcpIo::new(socket, &self.config.sending.congestion);
+        let tcp = TcpIo::new(socket, &self.config.sending);
         info.abort = Some(tcp.abort_switch());
         info.path = Some(tcp.path());
         let taking_off = self.layers.take_off(Box::new(tcp), info);

@@ -36,8 +36,8 @@ pub enum TcpCongestion {
     /// not, up to some 15 %. Beside one Cubic flow it takes four fifths of a clean link.
     #[default]
     Bbr,
-    /// What the system has by default, and BBR, where the system offers it, once a connection loses
-    /// packets that no full queue has dropped. Bursts of losses and jitter are noticed late.
+    /// BBR, where the system offers it, and what the system has by default while others fill the
+    /// queue of a path that loses nothing by chance, so that they get their share.
     Auto,
     /// What the system has by default.
     System,
@@ -74,6 +74,7 @@ pub(super) fn apply(socket: &TcpStream, idle: Option<Duration>, sending: &Sendin
 fn set_congestion(socket: &SockRef<'_>, congestion: &TcpCongestion) {
     static ONCE: Once = Once::new();
     match congestion {
+        // What adapts begins by itself.
         TcpCongestion::Auto | TcpCongestion::System => {}
         TcpCongestion::Bbr => {
             if let Err(error) = socket.set_tcp_congestion(BBR.as_bytes()) {
@@ -98,10 +99,10 @@ pub(super) fn is_bbr(socket: &TcpStream) -> bool {
 
 /// Has the system send at most this many bytes a second. It holds with every queue discipline:
 /// where `fq` does not pace, TCP does so itself (Linux 4.13).
-fn set_max_pacing_rate(socket: &SockRef<'_>, bytes_per_second: u64) -> io::Result<()> {
+pub(super) fn set_max_pacing_rate(socket: &SockRef<'_>, bytes_per_second: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    // Linux takes a C `unsigned long`, whose largest value is no limit.
+    // Linux takes a C `unsigned long`, whose largest value is `NO_MAX_RATE`.
     let rate = libc::c_ulong::try_from(bytes_per_second).unwrap_or(libc::c_ulong::MAX);
     #[expect(
         clippy::cast_possible_truncation,
@@ -143,6 +144,9 @@ pub fn keep_alive(socket: &TcpStream, idle: Option<Duration>) {
         tracing::debug!(%error, "cannot set TCP keep-alive");
     }
 }
+
+/// The rate that is no bound.
+pub(super) const NO_MAX_RATE: u64 = u64::MAX;
 
 /// Linux's name of BBR.
 pub(super) const BBR: &str = "bbr";

@@ -72,6 +72,7 @@ impl Context<'_> {
         let congestion = match raw.congestion.as_str() {
             "" => TcpCongestion::default(),
             "auto" => TcpCongestion::Auto,
+            "bbr" => TcpCongestion::Bbr,
             "system" => TcpCongestion::System,
             name if is_congestion_name(name) => TcpCongestion::Named(name.to_owned()),
             _ => {
