@@ -7,7 +7,7 @@ use kcp_proto::control::{
     AckedSegment, LossCause, LossDetection, LostSegment, SendControl, SentSegment,
 };
 use kcp_proto::copies::{Copies, CopyPolicy, Piece};
-use lossy::redundancy::{self, Redundancy};
+use lossy::redundancy::Redundancy;
 use lossy::{Acked, Controller, Lost};
 
 /// Tells a [`Controller`] what a KCP session tells, and counts in segments what it counts in bytes.
@@ -165,12 +165,14 @@ impl LossyCopies {
 
 impl CopyPolicy for LossyCopies {
     fn copies(&mut self, now: Instant, piece: Piece) -> Copies {
-        let copies = if piece.is_alone {
-            let rate = piece.rate.unwrap_or(0);
-            self.redundancy
-                .copies(now, piece.n_bytes.into(), piece.loss, rate, piece.srtt)
-        } else {
-            redundancy::of_lost(piece.loss, piece.n_losses, piece.srtt)
+        let (bytes, rate) = (piece.n_bytes.into(), piece.rate.unwrap_or(0));
+        let (loss, rtt) = (piece.loss, piece.srtt);
+        let copies = match piece.is_alone {
+            true => self.redundancy.copies(now, bytes, loss, rate, rtt),
+            false => {
+                let lost = (loss, piece.n_losses);
+                self.redundancy.copies_of_lost(now, bytes, lost, rate, rtt)
+            }
         };
         Copies {
             n_extra: copies.n_extra,

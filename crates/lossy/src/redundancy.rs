@@ -9,9 +9,18 @@ use std::time::{Duration, Instant};
 /// Decides about copies, and keeps them within their share of the rate.
 #[derive(Clone, Debug)]
 pub struct Redundancy {
-    /// Bytes that copies may take now.
+    awaited: Account,
+    lost: Account,
+}
+
+/// What copies of one kind may take.
+#[derive(Clone, Debug)]
+struct Account {
+    /// Bytes that they may take now.
     credit: f64,
     at: Instant,
+    /// Of the path's rate.
+    share: f64,
 }
 
 /// Copies that go along with a piece of data.
@@ -27,8 +36,8 @@ impl Redundancy {
     /// Starts with the credit of [`MAX_CREDIT`].
     pub fn new(now: Instant) -> Self {
         Self {
-            credit: MAX_CREDIT,
-            at: now,
+            awaited: Account::new(now, MAX_SHARE),
+            lost: Account::new(now, MAX_SHARE_OF_LOST),
         }
     }
 
@@ -43,9 +52,45 @@ impl Redundancy {
         rate: u64,
         rtt: Duration,
     ) -> Copies {
-        self.earn(now, rate);
+        self.awaited.earn(now, rate);
+        self.awaited.copies(wanted(loss), bytes, rtt)
+    }
+
+    /// The same for bulk data that has been lost `n_losses` times. After an outage everything under
+    /// way was lost again and again, which says nothing about the loss; the credit does not last for
+    /// copies of all that, which would be most of what the path carries.
+    pub fn copies_of_lost(
+        &mut self,
+        now: Instant,
+        bytes: u64,
+        (loss, n_losses): (f64, u32),
+        rate: u64,
+        rtt: Duration,
+    ) -> Copies {
+        self.lost.earn(now, rate);
+        self.lost.copies(wanted_of_lost(loss, n_losses), bytes, rtt)
+    }
+
+    /// Takes one copy of `bytes` from the credit, whatever the path loses. Says whether it lasts.
+    pub fn take(&mut self, now: Instant, bytes: u64, rate: u64) -> bool {
+        self.awaited.earn(now, rate);
+        self.awaited.spend(bytes)
+    }
+}
+
+impl Account {
+    fn new(now: Instant, share: f64) -> Self {
+        Self {
+            credit: MAX_CREDIT,
+            at: now,
+            share,
+        }
+    }
+
+    /// As many of the copies that are wanted as the credit lasts for.
+    fn copies(&mut self, n_wanted: u32, bytes: u64, rtt: Duration) -> Copies {
         let mut n_extra = 0;
-        while n_extra < wanted(loss) && self.spend(bytes) {
+        while n_extra < n_wanted && self.spend(bytes) {
             n_extra += 1;
         }
         Copies {
@@ -54,16 +99,10 @@ impl Redundancy {
         }
     }
 
-    /// Takes one copy of `bytes` from the credit, whatever the path loses. Says whether it lasts.
-    pub fn take(&mut self, now: Instant, bytes: u64, rate: u64) -> bool {
-        self.earn(now, rate);
-        self.spend(bytes)
-    }
-
     fn earn(&mut self, now: Instant, rate: u64) {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
-        let income = (to_f64(rate) * MAX_SHARE).max(MIN_RATE);
+        let income = (to_f64(rate) * self.share).max(MIN_RATE);
         self.credit = income.mul_add(elapsed, self.credit).min(MAX_CREDIT);
     }
 
@@ -77,19 +116,16 @@ impl Redundancy {
     }
 }
 
-/// Returns how many copies go along with bulk data that has been lost `n_losses` times. Each time
+/// Returns how many copies are wanted with bulk data that has been lost `n_losses` times. Each time
 /// that it is lost again holds an ordered stream up for a round trip more, and the more often it was
 /// lost the less there is of it: copies take no more than [`LOST_SHARE`] of what is sent.
-pub fn of_lost(loss: f64, n_losses: u32, rtt: Duration) -> Copies {
+fn wanted_of_lost(loss: f64, n_losses: u32) -> u32 {
     let share = loss.clamp(MIN_LOSS, 1.0).powf(f64::from(n_losses));
     let mut n_extra = 0;
     while n_extra < MAX_EXTRA_OF_LOST && f64::from(n_extra + 1) * share <= LOST_SHARE {
         n_extra += 1;
     }
-    Copies {
-        n_extra,
-        spacing: spacing(rtt),
-    }
+    n_extra
 }
 
 fn spacing(rtt: Duration) -> Duration {
@@ -134,8 +170,11 @@ const MAX_EXTRA_OF_LOST: u32 = 3;
 /// Less loss than this passes for this much: what is lost at all may be lost for a reason.
 const MIN_LOSS: f64 = 0.01;
 
-/// Share of the path's rate that copies may take.
+/// Share of the path's rate that copies of awaited data may take ...
 const MAX_SHARE: f64 = 0.1;
+
+/// ... and those of lost bulk data: more than is wanted where losses are independent.
+const MAX_SHARE_OF_LOST: f64 = 0.05;
 
 /// What they may take on any path, in bytes per second: what somebody types costs less.
 const MIN_RATE: f64 = 4096.0;
@@ -161,9 +200,8 @@ mod tests {
 
     #[test]
     fn the_more_often_something_was_lost_the_more_copies_it_has_and_all_take_little() {
-        let rtt = Duration::from_millis(50);
         for loss in [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5] {
-            let n_extra = |n_losses| of_lost(loss, n_losses, rtt).n_extra;
+            let n_extra = |n_losses| wanted_of_lost(loss, n_losses);
             let all: Vec<_> = (1..12).map(n_extra).collect();
             assert!(all.is_sorted(), "{all:?} at {loss}");
             assert_eq!(all.last(), Some(&MAX_EXTRA_OF_LOST));
@@ -185,6 +223,21 @@ mod tests {
             n_bytes += u64::from(copies.n_extra) * 1000;
         }
         assert!((900_000..=1_040_000).contains(&n_bytes), "{n_bytes}");
+    }
+
+    #[test]
+    fn after_an_outage_copies_of_all_that_was_lost_take_no_more_than_theirs() {
+        #[expect(clippy::disallowed_methods, reason = "a time to begin with")]
+        let start = Instant::now();
+        let mut redundancy = Redundancy::new(start);
+        let mut n_bytes = 0;
+        for ms in 0..10_000 {
+            let now = start + Duration::from_millis(ms);
+            let rtt = Duration::from_millis(50);
+            let copies = redundancy.copies_of_lost(now, 1000, (0.02, 12), 1_000_000, rtt);
+            n_bytes += u64::from(copies.n_extra) * 1000;
+        }
+        assert!((450_000..=540_000).contains(&n_bytes), "{n_bytes}");
     }
 
     #[test]
