@@ -93,7 +93,7 @@ impl Rival {
     }
 }
 
-/// It is not what they do by default.
+/// What they do by default.
 const ADAPTING: &str = "transport.tcp.congestion = \"auto\"";
 
 /// Programs over TCP, with the service far and the users near.

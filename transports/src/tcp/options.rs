@@ -34,10 +34,10 @@ impl Default for Sending {
 pub enum TcpCongestion {
     /// BBR, where the system offers it: lost packets make Cubic slow (RFC 9438 section 5.2) and BBR
     /// not, up to some 15 %. Beside one Cubic flow it takes four fifths of a clean link.
-    #[default]
     Bbr,
     /// BBR, where the system offers it, and what the system has by default while others fill the
     /// queue of a path that loses nothing by chance, so that they get their share.
+    #[default]
     Auto,
     /// What the system has by default.
     System,

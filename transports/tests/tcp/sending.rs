@@ -30,8 +30,10 @@ async fn both_ends_of_a_connection_send_as_they_were_told() {
 }
 
 #[tokio::test]
-async fn it_begins_with_the_systems_default_with_little_unsent_at_any_rate() {
+async fn it_begins_with_bbr_where_that_is_offered_with_little_unsent_at_any_rate() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Where it is not, the system's default stays.
+    socket.set_tcp_congestion(b"bbr").ok();
     let expected = name(socket.tcp_congestion().unwrap());
     for (dialled, accepted) in ends(&Sending::default()).await {
         for told in [dialled, accepted] {

@@ -29,10 +29,10 @@ fn without_the_keys_the_programs_choose() {
     assert_eq!(client.tcp, TcpConfig::default());
     assert_eq!(server.tcp, TcpConfig::default());
     assert_eq!((client.max_rate, server.max_rate), (None, None));
-    assert_eq!(client.tcp.congestion, TcpCongestion::Bbr);
-    let auto = super::client("transport.tcp.congestion = \"auto\"");
-    let auto = auto.unwrap().config.transport.tcp;
-    assert_eq!(auto.congestion, TcpCongestion::Auto);
+    assert_eq!(client.tcp.congestion, TcpCongestion::Auto);
+    let bbr = super::client("transport.tcp.congestion = \"bbr\"");
+    let bbr = bbr.unwrap().config.transport.tcp;
+    assert_eq!(bbr.congestion, TcpCongestion::Bbr);
 }
 
 #[test]
