@@ -223,6 +223,14 @@ pub trait Carrier: fmt::Debug + Send + Sync {
     /// Waits until the carrier is closed, by whichever side, and says why. Cancel safe.
     fn closed(&self) -> BoxFuture<'_, CarrierError>;
 
+    /// Waits until a carrier that was [closed](Self::close) here has sent what it had, or will send no
+    /// more: a process that ends before takes that with it. Cancel safe.
+    fn gone(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.closed().await;
+        })
+    }
+
     /// This end's address, where there is one.
     fn local_addr(&self) -> Option<SocketAddr>;
 

@@ -237,6 +237,12 @@ impl Carrier for MuxCarrier {
         Box::pin(self.shared.ended.wait())
     }
 
+    fn gone(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.shared.gone.wait().await;
+        })
+    }
+
     fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -40,6 +40,25 @@ async fn our_client_talks_to_their_server() {
         carrier.path_stats().rtt.is_some(),
         "their answers to our pings are understood"
     );
+}
+
+#[tokio::test]
+async fn a_carrier_that_is_gone_has_sent_what_was_written_before_it_was_closed() {
+    // Too narrow for all of it at once.
+    let (ours, mut theirs) = duplex(1024);
+    let carrier = start(ours, Role::Client);
+    let mut stream = carrier.open_stream().await.unwrap();
+    stream.write_all(&[7; 10_000]).await.unwrap();
+    carrier.close();
+    assert_eq!(carrier.closed().await, CarrierError::ClosedHere);
+    assert!(carrier.gone().now_or_never().is_none());
+
+    let mut received = Vec::new();
+    theirs.read_to_end(&mut received).await.unwrap();
+    assert!(received.len() > 10_000, "{}", received.len());
+    drop(theirs);
+    let gone = tokio::time::timeout(Duration::from_secs(60), carrier.gone());
+    gone.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

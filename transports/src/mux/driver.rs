@@ -263,6 +263,7 @@ impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
         let reason = CarrierError::Lost("the task of the carrier has ended".into());
         self.shared.with(|session| session.end(reason));
+        self.shared.gone.set(CarrierError::ClosedHere);
         if self.phase != Phase::Closing
             && let Some(abort) = &self.abort
         {

@@ -17,6 +17,8 @@ use super::session::{Effects, Session};
 pub(super) struct Shared {
     session: Mutex<Session>,
     pub(super) ended: Ended,
+    /// The task of the carrier has ended, and with it all sending.
+    pub(super) gone: Ended,
     /// One permit or waiter for each stream to accept.
     acceptable: Notify,
     /// Told when an `open` or an `accept` that waits may find things changed.
@@ -32,6 +34,7 @@ impl Shared {
         Self {
             session: Mutex::new(session),
             ended: Ended::default(),
+            gone: Ended::default(),
             acceptable: Notify::new(),
             look_again: Notify::new(),
             driver: Mutex::new(None),

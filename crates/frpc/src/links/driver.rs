@@ -25,7 +25,7 @@ use frp_core::proto::hold::session::EndReason;
 use frp_core::proto::policy::{CarrierId, DeathCause, Policy, State};
 use frp_core::session::Ending;
 use frp_core::transports::{BoxFuture, Carrier, DialError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{self, Attempt, JoinOutcome, Opened, Tasks};
@@ -82,6 +82,8 @@ pub(super) struct Driver {
     moving: Option<(CarrierId, Instant)>,
     /// Nothing is done until the session's runner asks for the next one.
     paused: Option<Paused>,
+    /// The session is to end here, and no carrier has joined it yet.
+    leaving: Option<Leaving>,
     /// Until the first session.
     first: Option<FirstLogin>,
     /// A login that was made before.
@@ -96,6 +98,14 @@ pub(super) struct Driver {
 struct Live {
     held: Arc<HeldSession>,
     _over: AbortOnDropHandle<()>,
+}
+
+/// Whoever ends a session waits until its first carrier has joined: the server knows of none before
+/// on which it could be told, and would keep the users' connections for the grace time.
+#[derive(Debug)]
+struct Leaving {
+    done: oneshot::Sender<()>,
+    until: Instant,
 }
 
 /// What the policy is told when it goes on.
@@ -160,6 +170,7 @@ impl Driver {
             resting: Resting::default(),
             moving: None,
             paused: None,
+            leaving: None,
             opened,
             is_quiet: false,
             report: Report::default(),
@@ -192,8 +203,10 @@ impl Driver {
         let next_login = self.login.map(|(_, until)| until);
         let next_login = next_login.filter(|_| self.first_waiting().is_some());
         let moved = self.moving.map(|(_, at)| at);
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.until);
         let policy = self.policy.poll_timeout(Instant::now());
-        [next_login, moved, policy].into_iter().flatten().min()
+        let all = [next_login, moved, leaving, policy];
+        all.into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -201,6 +214,7 @@ impl Driver {
             self.moving = None;
             self.policy.handle_promoted(now, id);
         }
+        self.leave(now);
         self.log_in_next();
         self.policy.handle_timeout(now);
     }
@@ -236,7 +250,10 @@ impl Driver {
                 }
                 self.log_in_next();
             }
-            Event::Joined(id, session, outcome) => self.handle_joined(id, session, outcome),
+            Event::Joined(id, session, outcome) => {
+                self.handle_joined(id, session, outcome);
+                self.leave(Instant::now());
+            }
             Event::Knocked(id, is_answered) => self.handle_knocked(id, is_answered),
             Event::Watch(id, event) => self.handle_watch(id, event),
             Event::Over(session, reason) => {

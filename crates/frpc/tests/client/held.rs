@@ -166,6 +166,28 @@ async fn a_client_that_is_stopped_says_goodbye() {
     );
 }
 
+/// The server would keep the users' connections for the grace time.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_stopped_while_its_first_carrier_joins_says_goodbye() {
+    let net = Net::new(&[Tcp]);
+    let mut holder = Holder::start(&net).await;
+    holder.answer_joins(false);
+    let running = net.client(Holder::config(), Memory::forgetful());
+    let session = holder.session().await;
+
+    let client = running.client.clone();
+    let stopping = tokio::spawn(async move { client.stop(Duration::ZERO).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    holder.answer_joins(true);
+
+    let reason = soon("goodbye", session.held.over()).await;
+    assert!(
+        format!("{reason:?}").starts_with("GoodbyeByPeer"),
+        "{reason:?}"
+    );
+    soon("stop", stopping).await.unwrap();
+}
+
 #[tokio::test]
 async fn auto_takes_quic_keeps_tcp_ready_and_goes_over_to_it() {
     let net = Net::new(&[Quic, Tcp]);

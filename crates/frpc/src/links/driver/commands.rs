@@ -8,15 +8,22 @@ use tokio::sync::oneshot;
 
 use super::super::report::state_name;
 use super::super::{Command, LinksStatus, SwitchError};
-use super::{Driver, Paused, link};
+use super::{Driver, Leaving, Paused, link};
 
 impl Driver {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::End { session, done } => match self.is_live(&session) {
-                true => self.say_goodbye(done),
-                false => drop(done.send(())),
-            },
+            Command::End { session, done } => {
+                let now = Instant::now();
+                match self.is_live(&session) {
+                    true => {
+                        let until = now + JOIN_PATIENCE;
+                        self.leaving = Some(Leaving { done, until });
+                        self.leave(now);
+                    }
+                    false => drop(done.send(())),
+                }
+            }
             Command::EndPlain { carrier, done } => {
                 self.handle_plain_end(carrier);
                 // Who asked may have ended since.
@@ -25,6 +32,15 @@ impl Driver {
             Command::Next { wait } => self.go_on(wait),
             Command::Switch { to, done } => drop(done.send(self.switch(to))),
             Command::Status { done } => drop(done.send(self.status())),
+        }
+    }
+
+    /// Goes on with what a session that is to end here waited for.
+    pub(super) fn leave(&mut self, now: Instant) {
+        let is_told_of = self.links.is_empty() || self.links.values().any(link::Link::has_joined);
+        let leaving = self.leaving.take_if(|it| is_told_of || it.until <= now);
+        if let Some(Leaving { done, .. }) = leaving {
+            self.say_goodbye(done);
         }
     }
 
@@ -115,3 +131,7 @@ impl Driver {
         status
     }
 }
+
+/// How long the end of a session waits for a first carrier that is about to join it. Then its users
+/// wait for the grace time, as after any loss.
+const JOIN_PATIENCE: Duration = Duration::from_millis(250);

@@ -243,10 +243,10 @@ pub(super) async fn say_goodbye(held: &HeldSession, links: Vec<Link>) {
     held.end(EndReason::GoodbyeHere(GoodbyeReason::STOPPED));
     carriers.iter().for_each(|carrier| carrier.close());
     // A goodbye that is written still lies in the carrier, and whoever waits for this may end the
-    // program: a carrier that is closed has sent what it had.
+    // program.
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     for carrier in &carriers {
-        let _ = timeout_at(deadline, carrier.closed()).await;
+        let _ = timeout_at(deadline, carrier.gone()).await;
     }
     // One without a connection of the system's has to send its last packet itself.
     if carriers.iter().any(|carrier| needs_goodbye(carrier.kind())) {

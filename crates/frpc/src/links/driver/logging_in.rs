@@ -308,6 +308,8 @@ impl Driver {
         self.live = None;
         self.plain = None;
         self.moving = None;
+        // Whoever waits to end it has nothing more to end.
+        self.leaving = None;
         for link in std::mem::take(&mut self.links).into_values() {
             link.carrier.close();
         }

@@ -30,7 +30,7 @@ use frpc::client::Client;
 use frpc::links::memory::Memory;
 use frpc::transport::Dialers;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::super::server::{Running, TOKEN, soon};
 
@@ -85,6 +85,8 @@ struct Shared {
     n_logins: AtomicUsize,
     lies: AtomicBool,
     is_plain: AtomicBool,
+    /// Whether joins are answered.
+    answers: watch::Sender<bool>,
 }
 
 /// A session as the server sees it.
@@ -112,6 +114,7 @@ impl Holder {
             n_logins: AtomicUsize::new(0),
             lies: AtomicBool::new(false),
             is_plain: AtomicBool::new(false),
+            answers: watch::Sender::new(true),
         });
         for transport in net.0.values() {
             let listener = transport.bind(([127, 0, 0, 1], 7000).into()).await.unwrap();
@@ -160,6 +163,11 @@ impl Holder {
         self.shared.lies.store(is_on, Ordering::Relaxed);
     }
 
+    /// Answers joins, or leaves them waiting until it does again.
+    pub(crate) fn answer_joins(&self, is_on: bool) {
+        self.shared.answers.send_replace(is_on);
+    }
+
     /// Says nothing of Holdfast, from here on.
     pub(crate) fn be_plain(&self, is_on: bool) {
         self.shared.is_plain.store(is_on, Ordering::Relaxed);
@@ -182,6 +190,7 @@ impl Shared {
                         }
                     }
                     Ok(First::Join(stream)) => {
+                        let _ = this.answers.subscribe().wait_for(|is_on| *is_on).await;
                         let find =
                             async |session: SessionId| this.live.lock().get(&session).cloned();
                         let joined = answer_join(stream, &carrier, id, find, || ()).await;
