@@ -24,6 +24,7 @@ mod health;
 mod quality;
 mod score;
 mod stay;
+mod window;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -321,6 +321,26 @@ fn a_transport_that_is_not_returned_to_is_compared_ever_more_rarely() {
 }
 
 #[test]
+fn carriers_are_compared_without_padding_while_nobody_moves_much() {
+    each_seed(10, |seed| {
+        let mut run = on_quic(seed);
+        run.link.udp_rate_max = Some(250_000.0);
+        run.run_secs(60);
+        assert_eq!(run.transport(), Some(Tcp));
+        assert!(run.n_measured > 0);
+        run.demand = Demand::Interactive;
+        run.run_secs(90);
+        run.n_measured = 0;
+        run.mark();
+        run.run_secs(1_200);
+        let is_vain = |(_, notice): &(Duration, Notice)| matches!(notice, Notice::Stayed { .. });
+        let n_compared = run.notices.iter().filter(|it| is_vain(it)).count() + run.n_changes();
+        assert!(n_compared > 0);
+        assert_eq!(run.n_measured, 0);
+    });
+}
+
+#[test]
 fn udp_that_is_policed_below_a_stream_is_left_although_probes_pass() {
     // 8 and 12 of 20 Mbit/s.
     for policed in [1_000_000.0, 1_500_000.0] {

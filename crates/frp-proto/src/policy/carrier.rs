@@ -39,7 +39,8 @@ pub(crate) struct Carrier {
     pub(crate) n_vain_returns: u32,
     /// Heartbeats up to the latest check of `good_since`.
     checked: Tally,
-    /// At what rate its latest burst of padding arrived.
+    /// How much padding its latest burst had, and at what rate it arrived.
+    pub(crate) burst_bytes: u64,
     pub(crate) measured_rate: Option<f64>,
     /// ICMP refusals since the last authenticated packet.
     pub(crate) n_refusals: u32,
@@ -85,6 +86,7 @@ impl Carrier {
             good_since: now,
             n_vain_returns: 0,
             checked: Tally::default(),
+            burst_bytes: 0,
             measured_rate: None,
             n_refusals: 0,
             adapted_to: None,

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::Policy;
 use super::carrier::Carrier;
 use super::score;
+use super::window::{Sums, Window, loses_too_many, one_way_loss, rate, recent_loss};
 use super::words::{CarrierId, Cause, Decision, Family, Measured, Notice};
-use crate::path::{Pace, PathReport, Tally};
+use crate::path::Pace;
 
 /// A comparison that is under way.
 #[derive(Clone, Debug)]
@@ -26,28 +27,6 @@ pub(crate) struct Question {
     window: Window,
 }
 
-#[derive(Clone, Debug)]
-struct Window {
-    start: Instant,
-    from: Sums,
-    to: Sums,
-    n_bulk: u32,
-}
-
-/// One carrier's part of a window.
-#[derive(Clone, Debug)]
-struct Sums {
-    base: PathReport,
-    /// Where the packets are counted from that say what it loses. Those of a burst of padding count
-    /// for as long as its rate does: a TCP carrier at rest sends too few others.
-    packets_from: Tally,
-    n_reports: u32,
-    /// Sum of srtt + 2·rttvar.
-    spread_rtt: Duration,
-    delivered: f64,
-    stall: Duration,
-}
-
 /// After a question without a switch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pause {
@@ -59,8 +38,6 @@ pub(crate) struct Pause {
 
 /// A question that gets no windows full is dropped: one carrier has fallen silent.
 const QUESTION_MAX: Duration = Duration::from_secs(60);
-/// Heartbeats that a look at the last seconds needs.
-const LOOK_HEARTBEATS: u64 = 4;
 /// Loss that has grown by so much since the last question does not wait for the next.
 const WORSE_BY: f64 = 0.15;
 /// A loss that differs by less needs no other congestion control or redundancy.
@@ -87,6 +64,16 @@ const HOPELESS_LOSS: f64 = 0.5;
 /// From this share of what slow start allows, a burst over TCP was held back by it and not by the
 /// path: half, because the other carrier takes its part of the path meanwhile.
 const SLOW_START_SHARE: f64 = 0.5;
+/// A link that has carried less than this share of a burst of padding in each second of the last
+/// minute has no bulk on it, whose rate would be of interest: an idle tunnel that compares its carriers
+/// would send more padding in a day than all else.
+const MEASURED_FROM: f64 = 0.1;
+/// How long a burst of padding over TCP may keep the link busy. UDP gets all that is configured, which
+/// is more than what policers let through; TCP has none to pass, and on a link of 10 Mbit/s as much
+/// would take a fifth of a second from bulk each time.
+const TCP_BURST: Duration = Duration::from_millis(100);
+/// Fewer bytes show no rate.
+const TCP_BURST_MIN: u64 = 16 * 1024;
 /// A UDP carrier that is measured beside bulk, and gets so much of what that leaves of the link,
 /// would have the link to itself ...
 const LEFT_SHARE: f64 = 0.8;
@@ -206,8 +193,7 @@ impl Policy {
         let config = &self.config;
         let before = entry.a_moment_ago(now)?;
         let heartbeats = entry.report.heartbeats.since(&before.heartbeats);
-        let loses =
-            heartbeats.total >= LOOK_HEARTBEATS && heartbeats.share() > config.loss_threshold;
+        let loses = loses_too_many(&heartbeats, config.loss_threshold);
         let has_bulk = entry.has_bulk();
         let family = self.places[entry.place].candidate.transport.family();
         let bulk_loss = entry.bulk_loss(before, config.window_samples);
@@ -275,8 +261,17 @@ impl Policy {
 
     /// Without bulk in sight its rate decides nothing, and the link has shown none.
     fn measure_rate(&mut self, carrier: CarrierId) {
-        if self.capacity.get() > 0.0 {
-            let bytes = self.config.measure_bytes;
+        let most = self.config.measure_bytes;
+        let capacity = self.capacity.get();
+        if capacity < rate(most) * MEASURED_FROM {
+            return;
+        }
+        let bytes = match self.family(carrier) {
+            Family::Tcp => within(capacity * TCP_BURST.as_secs_f64()).clamp(TCP_BURST_MIN, most),
+            Family::Udp => most,
+        };
+        if let Some(entry) = self.carriers.get_mut(&carrier) {
+            entry.burst_bytes = bytes;
             self.decide(Decision::MeasureRate { carrier, bytes });
         }
     }
@@ -461,7 +456,7 @@ impl Policy {
 
         let known = self.capacity.get();
         let measured = entry.measured_rate.filter(|_| !is_bulk);
-        let slow_start = score::slow_start_rate(self.config.measure_bytes, report.min_rtt);
+        let slow_start = score::slow_start_rate(entry.burst_bytes, report.min_rtt);
         let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
         let capacity = known.max(by_burst);
         let by_model =
@@ -513,70 +508,11 @@ impl Question {
     }
 }
 
-impl Window {
-    fn is_full(&self, now: Instant, from: &Carrier, to: &Carrier, config: &super::Config) -> bool {
-        let has_enough = |sums: &Sums, entry: &Carrier| {
-            let heartbeats = entry.report.heartbeats.since(&sums.base.heartbeats).total;
-            heartbeats.max(sums.packets(entry).total) >= config.window_samples
-        };
-        now.saturating_duration_since(self.start) >= config.window
-            && self.from.n_reports > 0
-            && self.to.n_reports > 0
-            && has_enough(&self.from, from)
-            && has_enough(&self.to, to)
-    }
-}
-
-impl Sums {
-    fn new(entry: &Carrier) -> Self {
-        Self {
-            base: entry.report,
-            packets_from: entry.report.packets.unwrap_or_default(),
-            n_reports: 0,
-            spread_rtt: Duration::ZERO,
-            delivered: 0.0,
-            stall: Duration::ZERO,
-        }
-    }
-
-    fn add(&mut self, now: Instant, entry: &Carrier) {
-        self.n_reports += 1;
-        self.spread_rtt += entry.report.srtt + entry.report.rttvar * 2;
-        self.delivered += rate(entry.delivered());
-        self.stall = self.stall.max(entry.stall(now));
-    }
-
-    fn packets(&self, entry: &Carrier) -> Tally {
-        let base = self.base.packets.unwrap_or_default();
-        entry.report.packets.unwrap_or_default().since(&base)
-    }
-
-    /// From data packets where there were enough, from probes otherwise.
-    fn packet_loss(&self, entry: &Carrier, family: Family, samples: u64) -> f64 {
-        let packets = entry.report.packets.unwrap_or_default();
-        let packets = packets.since(&self.packets_from);
-        match family {
-            _ if packets.total >= samples => packets.share(),
-            Family::Udp => one_way_loss(&entry.report, &self.base),
-            // What TCP has sent again counts, however little: its probes arrive all.
-            Family::Tcp if entry.report.packets.is_some() => packets.share(),
-            Family::Tcp => entry.report.heartbeats.since(&self.base.heartbeats).share(),
-        }
-    }
-}
-
-/// The loss of probes in the direction that loses more.
-fn one_way_loss(report: &PathReport, base: &PathReport) -> f64 {
-    let outbound = report.outbound.since(&base.outbound).share();
-    outbound.max(report.inbound.since(&base.inbound).share())
-}
-
-fn recent_loss(entry: &Carrier, now: Instant) -> f64 {
-    let base = entry.a_moment_ago(now).copied().unwrap_or_default();
-    one_way_loss(&entry.report, &base)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
-fn rate(bytes: u64) -> f64 {
-    bytes as f64
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a burst needs no more precision"
+)]
+#[expect(clippy::cast_sign_loss, reason = "a rate is at least 0")]
+fn within(bytes: f64) -> u64 {
+    bytes as u64
 }

@@ -32,6 +32,7 @@ pub(crate) struct Run {
     /// Bytes that probing has cost on the wire, both directions, headers and acknowledgements
     /// included.
     pub(crate) probe_bytes: u64,
+    pub(crate) n_measured: u32,
     pub(crate) n_dials: u32,
     pub(crate) n_bursts: u32,
     pub(crate) delivered: u64,
@@ -85,6 +86,7 @@ impl Run {
             demand: Demand::Interactive,
             notices: Vec::new(),
             probe_bytes: 0,
+            n_measured: 0,
             n_dials: 0,
             n_bursts: 0,
             delivered: 0,
@@ -556,6 +558,7 @@ impl Run {
                     self.client(carrier, |prober| prober.set_pace(now, pace));
                 }
                 Decision::MeasureRate { carrier, .. } => {
+                    self.n_measured += 1;
                     let time = self.link.rtt() + Duration::from_millis(200);
                     self.push(time, Event::Rate(carrier));
                 }
