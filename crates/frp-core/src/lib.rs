@@ -11,6 +11,7 @@ pub use transports;
 pub mod config;
 pub mod conn;
 pub mod fd_limit;
+pub mod flag_value;
 pub mod fuzzing;
 pub mod hold;
 pub mod limit;

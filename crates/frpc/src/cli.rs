@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser};
 
 mod commands;
 mod recovery_commands;
+mod values;
 
 pub use commands::{
     AdminFlags, Cli, Command, ConnectionFlags, DoctorFlags, DomainFlags, GlobalFlags, HttpProxy,

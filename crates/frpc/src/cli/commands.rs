@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use frp_core::config::Bandwidth;
+use frp_core::flag_value::{parse_bool, parse_seconds};
 use frp_core::transports::TransportKind;
 
 use super::recovery_commands::{ConfigCommand, RecoveryArgs};
+use super::values::{check_bandwidth, parse_duration, parse_pair, parse_transport};
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
@@ -201,7 +202,7 @@ pub struct StatusFlags {
     pub json: bool,
     /// Look again every so many seconds (2 if none are given), until Ctrl-C
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
-        value_parser = parse_interval)]
+        value_parser = parse_seconds)]
     pub watch: Option<Duration>,
 }
 
@@ -520,90 +521,4 @@ pub struct ProxyFlags {
     /// Bandwidth limit mode
     #[arg(long, default_value = "client", allow_hyphen_values = true)]
     pub bandwidth_limit_mode: String,
-}
-
-/// Takes `100KB` or `1MB`, as the configuration will.
-fn check_bandwidth(text: &str) -> Result<String, String> {
-    Bandwidth::parse(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| error.to_string())
-}
-
-fn parse_transport(text: &str) -> Result<TransportKind, String> {
-    let kinds = [
-        TransportKind::Quic,
-        TransportKind::Kcp,
-        TransportKind::Tcp,
-        TransportKind::Websocket,
-        TransportKind::Wss,
-    ];
-    let found = kinds.into_iter().find(|kind| kind.name() == text);
-    found.ok_or_else(|| "quic, kcp, tcp, websocket or wss".to_owned())
-}
-
-/// The time between two looks.
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    let interval = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    if interval < MIN_INTERVAL {
-        return Err(format!("at least {} s", MIN_INTERVAL.as_secs_f64()));
-    }
-    Ok(interval)
-}
-
-/// Looking more often would be work for the program that is looked at.
-const MIN_INTERVAL: Duration = Duration::from_millis(200);
-
-/// A switch's value, in the forms Go accepts.
-fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!(
-            "strconv.ParseBool: parsing \"{text}\": invalid syntax"
-        )),
-    }
-}
-
-fn parse_pair(text: &str) -> Result<String, String> {
-    if !text.contains('=') {
-        return Err(format!("{text} must be formatted as key=value"));
-    }
-    Ok(text.to_owned())
-}
-
-/// A duration as Go writes it: `30s`, `1m30s`, `1.5h`, `250ms`, `0`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("time: invalid duration \"{text}\"");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(invalid)?;
-        let (number, after) = rest.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| invalid())?;
-        let unit_len = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_len);
-        total += number
-            * match unit {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return Err(invalid()),
-            };
-        rest = after;
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| invalid())
 }

@@ -34,7 +34,7 @@ pub enum ConfigCommand {
         /// The newer version, or `file`
         b: Option<String>,
         /// Timeout for admin API calls
-        #[arg(long, default_value = "30s", value_parser = super::commands::parse_duration)]
+        #[arg(long, default_value = "30s", value_parser = super::values::parse_duration)]
         api_timeout: std::time::Duration,
     },
     /// Go back to a version: without a number, to the last one that worked before what runs
@@ -51,7 +51,7 @@ pub enum ConfigCommand {
         #[arg(long)]
         write: bool,
         /// Timeout for admin API calls
-        #[arg(long, default_value = "30s", value_parser = super::commands::parse_duration)]
+        #[arg(long, default_value = "30s", value_parser = super::values::parse_duration)]
         api_timeout: std::time::Duration,
     },
 }
@@ -66,7 +66,7 @@ pub struct RecoveryArgs {
     #[arg(long)]
     pub json: bool,
     /// Timeout for admin API calls
-    #[arg(long, default_value = "30s", value_parser = super::commands::parse_duration)]
+    #[arg(long, default_value = "30s", value_parser = super::values::parse_duration)]
     pub api_timeout: std::time::Duration,
 }
 

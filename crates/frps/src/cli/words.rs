@@ -99,17 +99,6 @@ fn unknown_command(word: &str) -> EarlyExit {
     }
 }
 
-/// A switch's value, in the forms Go accepts.
-pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!(
-            "strconv.ParseBool: parsing \"{text}\": invalid syntax"
-        )),
-    }
-}
-
 /// Takes whatever was given: the configuration's own checks come later.
 pub(super) fn any_text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
