@@ -44,12 +44,18 @@ const STALL_EPOCH: Duration = Duration::from_secs(3);
 /// a probe that is acknowledged right after: that is no stall.
 const LOOK_HOLDS: Duration = Duration::from_millis(250);
 
+/// So little in flight is no data that waits: users' own is in the queues until it is acknowledged.
+/// Probes and reports are, and acknowledgements that quinn pads: those count as in flight and are
+/// acknowledged beside the next probe only, a second later on an idle carrier.
+const LITTLE: u64 = 400;
+
 impl Transfer {
     /// Returns whether the peer has acknowledged more.
     pub(crate) fn handle_counters(&mut self, now: Instant, counters: Counters) -> bool {
         let has_progress = counters.acked_bytes > self.latest.acked_bytes;
-        let waits =
-            counters.in_flight > 0 || counters.queues.bulk > 0 || counters.queues.interactive > 0;
+        let waits = counters.in_flight > LITTLE
+            || counters.queues.bulk > 0
+            || counters.queues.interactive > 0;
         if has_progress || !waits {
             self.longest_stalls[0] = self.longest_stalls[0].max(self.current_stall(now));
             self.waiting_since = None;
@@ -130,6 +136,37 @@ mod tests {
         assert_eq!(longest[12], 250, "between two looks at the counters");
         assert_eq!(longest[24], 2250);
         assert_eq!(longest[59], 0);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_is_acknowledged_a_second_later_is_no_stall() {
+        let start = test_start();
+        let mut transfer = Transfer::default();
+        for look in 0..60_u64 {
+            // The probe leaves, its echo comes, and what acknowledges that stays in flight.
+            let (second, is_echo) = (look / 2, look % 2 == 1);
+            let now = start + Duration::from_millis(1000 * second + 50 * u64::from(is_echo));
+            let counters = Counters {
+                acked_bytes: (second + u64::from(is_echo)) * 93,
+                in_flight: 36,
+                ..Counters::default()
+            };
+            transfer.handle_counters(now, counters);
+            assert_eq!(transfer.stall(now), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn what_a_user_waits_for_is_a_stall_however_little_it_is() {
+        let start = test_start();
+        let mut transfer = Transfer::default();
+        let mut counters = Counters::default();
+        counters.queues.interactive = 1;
+        for tick in 0..=8 {
+            transfer.handle_counters(start + Duration::from_millis(250 * tick), counters);
+        }
+        let now = start + Duration::from_secs(2);
+        assert_eq!(transfer.stall(now), Duration::from_secs(2));
     }
 
     #[test]
