@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -67,8 +68,13 @@ fn wait_for_all(manager: &UnixDatagram, wanted: &[&str]) {
 
 fn next(manager: &UnixDatagram) -> String {
     let mut message = [0; 512];
-    let n = manager.recv(&mut message).unwrap();
-    String::from_utf8_lossy(&message[..n]).into_owned()
+    loop {
+        match manager.recv(&mut message) {
+            // With a timeout the system does not go on by itself after a signal.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return String::from_utf8_lossy(&message[..outcome.unwrap()]).into_owned(),
+        }
+    }
 }
 
 /// Far more than it takes.
