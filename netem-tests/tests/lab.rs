@@ -24,34 +24,37 @@ fn a_packet_takes_the_delay_of_both_ways() {
     assert_eq!(times.len(), 100);
     let earliest = times.iter().min().copied().unwrap();
     assert!(earliest >= Duration::from_micros(49_800), "{earliest:?}");
-    // How exact it is, tests/agreement.rs says; a machine that compiles beside this is not.
-    let median = gauge::median(&times).unwrap();
-    assert!(median < Duration::from_millis(80), "{median:?}");
+    // How exact it is, tests/agreement.rs says. What a busy machine adds, it adds to some, not to all.
+    assert!(earliest < Duration::from_millis(80), "{earliest:?}");
 }
 
 #[test]
 fn no_more_than_the_rate_comes_through_and_the_queue_overflows() {
     for way in Direction::BOTH {
         let profile = Profile::delay_ms(5).rate_mbit(20).queue_packets(50);
-        let Some(lab) = lab("rate", &profile) else {
-            return;
-        };
+        // A machine that is busy makes a link slow, never fast: one good round shows that it is
+        // as fast as it should be.
+        let mut rates = Vec::new();
+        while rates.last().is_none_or(|rate| *rate < 19.4) {
+            assert!(rates.len() < N_ROUNDS, "{way}: {rates:?} Mbit/s");
+            let Some(lab) = lab("rate", &profile) else {
+                return;
+            };
 
-        let stream = gauge::stream(&lab, way, 30.0, Duration::from_secs(2)).unwrap();
+            let stream = gauge::stream(&lab, way, 30.0, Duration::from_secs(2)).unwrap();
 
-        assert!(
-            (19.4..20.6).contains(&stream.rate_mbit),
-            "{way}: {stream:?}"
-        );
-        let counters = lab.counters().unwrap();
-        let counters = counters.way(way);
-        if lab.back_end() == BackEnd::UserSpace {
-            assert_eq!(counters.longest_queue, 50, "{counters}");
+            assert!(stream.rate_mbit < 20.6, "{way}: {stream:?}");
+            let counters = lab.counters().unwrap();
+            let counters = counters.way(way);
+            if lab.back_end() == BackEnd::UserSpace {
+                assert_eq!(counters.longest_queue, 50, "{counters}");
+            }
+            assert_eq!(counters.missed, 0, "{counters}");
+            assert!(counters.overflowed > 0, "{counters}");
+            assert_eq!(counters.packets_in, stream.n_sent, "{counters}");
+            assert_eq!(counters.packets_delivered, stream.n_received, "{counters}");
+            rates.push(stream.rate_mbit);
         }
-        assert_eq!(counters.missed, 0, "{counters}");
-        assert!(counters.overflowed > 0, "{counters}");
-        assert_eq!(counters.packets_in, stream.n_sent, "{counters}");
-        assert_eq!(counters.packets_delivered, stream.n_received, "{counters}");
     }
 }
 
@@ -99,24 +102,19 @@ fn corrupt_packets_are_dropped_by_their_checksum_or_reach_the_program() {
 #[test]
 fn labs_run_side_by_side() {
     let (Some(one), Some(other)) = (
-        lab("one of two", &Profile::delay_ms(10)),
+        lab("one of two", &Profile::delay_ms(200)),
         lab("other of two", &Profile::delay_ms(1)),
     ) else {
         return;
     };
 
-    let times = |lab: &Lab| gauge::echo_times(lab, 10, Duration::from_millis(5)).unwrap();
+    let earliest = |lab: &Lab| {
+        let times = gauge::echo_times(lab, 10, Duration::from_millis(5)).unwrap();
+        times.into_iter().min().unwrap()
+    };
 
-    assert!(
-        times(&one)
-            .iter()
-            .all(|time| *time > Duration::from_millis(19))
-    );
-    assert!(
-        times(&other)
-            .iter()
-            .all(|time| *time < Duration::from_millis(19))
-    );
+    assert!(earliest(&one) > Duration::from_millis(399));
+    assert!(earliest(&other) < Duration::from_millis(399));
 }
 
 #[test]
@@ -162,3 +160,5 @@ fn a_pair_works_across_a_lossy_link() {
 fn lab(name: &str, profile: &Profile) -> Option<Lab> {
     Lab::is_available_for(name).then(|| Lab::start(name, profile).unwrap())
 }
+
+const N_ROUNDS: usize = 3;
