@@ -11,7 +11,7 @@ use super::carrier::Carrier;
 use super::score;
 use super::window::{Sums, Window, loses_too_many, one_way_loss, rate, recent_loss};
 use super::words::{CarrierId, Cause, Decision, Family, Measured, Notice};
-use crate::path::Pace;
+use crate::path::{Pace, PaddingHead};
 
 /// A comparison that is under way.
 #[derive(Clone, Debug)]
@@ -61,8 +61,8 @@ const UDP_LOSS_MAX: f64 = 0.25;
 /// Of a UDP carrier that loses more of its packets, nothing that it could adapt is waited for: it
 /// counts from the first window on.
 const HOPELESS_LOSS: f64 = 0.5;
-/// From this share of what slow start allows, a burst over TCP was held back by it and not by the
-/// path: half, because the other carrier takes its part of the path meanwhile.
+/// From this share of what slow start (and repairs) allow, a burst was held back by them and not by
+/// the path: half, because the other carrier takes its part of the path meanwhile.
 const SLOW_START_SHARE: f64 = 0.5;
 /// A link that has carried less than this share of a burst of padding in each second of the last
 /// minute has no bulk on it, whose rate would be of interest: an idle tunnel that compares its carriers
@@ -72,6 +72,9 @@ const MEASURED_FROM: f64 = 0.1;
 /// is more than what policers let through; TCP has none to pass, and on a link of 10 Mbit/s as much
 /// would take a fifth of a second from bulk each time.
 const TCP_BURST: Duration = Duration::from_millis(100);
+/// The same for UDP where a TCP carrier is bad, unless that is less than what is configured: the
+/// longer a burst, the faster the policers that it tells from slow start and repairs.
+const UDP_BURST: Duration = Duration::from_millis(100);
 /// Fewer bytes show no rate.
 const TCP_BURST_MIN: u64 = 16 * 1024;
 /// A UDP carrier that is measured beside bulk, and gets so much of what that leaves of the link,
@@ -243,7 +246,7 @@ impl Policy {
         if let Some(entry) = self.carriers.get_mut(&to) {
             entry.measured_rate = None;
         }
-        self.question = Some(Question {
+        let question = Question {
             from,
             to,
             is_return,
@@ -252,15 +255,17 @@ impl Policy {
             n_wins: 0,
             n_losses: 0,
             window,
-        });
+        };
         for carrier in [from, to] {
             self.set_pace(carrier, Pace::Questioned);
         }
-        self.measure_rate(to);
+        self.measure_rate(&question);
+        self.question = Some(question);
     }
 
     /// Without bulk in sight its rate decides nothing, and the link has shown none.
-    fn measure_rate(&mut self, carrier: CarrierId) {
+    fn measure_rate(&mut self, question: &Question) {
+        let carrier = question.to;
         let most = self.config.measure_bytes;
         let capacity = self.capacity.get();
         if capacity < rate(most) * MEASURED_FROM {
@@ -268,6 +273,10 @@ impl Policy {
         }
         let bytes = match self.family(carrier) {
             Family::Tcp => within(capacity * TCP_BURST.as_secs_f64()).clamp(TCP_BURST_MIN, most),
+            Family::Udp if self.is_of_bad_tcp(question) => {
+                let longest = PaddingHead::MAX_BYTES.max(most);
+                within(capacity * UDP_BURST.as_secs_f64()).clamp(most, longest)
+            }
             Family::Udp => most,
         };
         if let Some(entry) = self.carriers.get_mut(&carrier) {
@@ -334,8 +343,8 @@ impl Policy {
     fn decide_by(&mut self, now: Instant, window: &Window, mut question: Question) {
         let is_bulk = window.n_bulk * 2 > window.from.n_reports;
         let (Some(from), Some(to)) = (
-            self.measure(&window.from, question.from, is_bulk),
-            self.measure(&window.to, question.to, false),
+            self.measure(&window.from, &question, question.from, is_bulk),
+            self.measure(&window.to, &question, question.to, false),
         ) else {
             self.question = Some(question);
             return;
@@ -358,7 +367,7 @@ impl Policy {
                 question.n_losses += 1;
                 if !question.is_return {
                     // One burst can have bad luck, and it would count in the next window as well.
-                    self.measure_rate(question.to);
+                    self.measure_rate(&question);
                 }
             }
         }
@@ -440,7 +449,13 @@ impl Policy {
 
     /// What a carrier was like in a window, and what bulk can expect of it. `is_bulk` says that
     /// what it delivered is all that it can.
-    fn measure(&self, sums: &Sums, carrier: CarrierId, is_bulk: bool) -> Option<Measured> {
+    fn measure(
+        &self,
+        sums: &Sums,
+        question: &Question,
+        carrier: CarrierId,
+        is_bulk: bool,
+    ) -> Option<Measured> {
         let entry = self.carriers.get(&carrier)?;
         let family = self.family(carrier);
         let report = &entry.report;
@@ -457,6 +472,8 @@ impl Policy {
         let known = self.capacity.get();
         let measured = entry.measured_rate.filter(|_| !is_bulk);
         let slow_start = score::slow_start_rate(entry.burst_bytes, report.min_rtt);
+        let repaired = score::repaired_rate(entry.burst_bytes, packet_loss, report.srtt);
+        let may_be_slow_start = self.is_of_bad_tcp(question);
         let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
         let capacity = known.max(by_burst);
         let by_model =
@@ -467,6 +484,7 @@ impl Policy {
             Family::Tcp if rate >= slow_start * SLOW_START_SHARE => {
                 (rate * 2.0).max(self.capacity.arrived())
             }
+            Family::Udp if may_be_slow_start && rate >= repaired * SLOW_START_SHARE => by_model,
             // It had what the transfer beside it left of the link, so the link was its limit.
             Family::Udp if left >= by_model * LEFT_MIN && rate >= left * LEFT_SHARE => by_model,
             _ => rate,
@@ -483,6 +501,12 @@ impl Policy {
             bulk_rate,
             interactive: score::interactive(family, spread_rtt, report.srtt, one_way, sums.stall),
         })
+    }
+
+    /// Whether it is asked because TCP looks bad. One that looks good is not worth the risk of taking a
+    /// policer for slow start.
+    fn is_of_bad_tcp(&self, question: &Question) -> bool {
+        !question.is_return && self.family(question.from) == Family::Tcp
     }
 
     /// What bulk gets over the carrier in use while another one is measured, in bytes a second.

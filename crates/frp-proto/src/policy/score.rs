@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::window::rate;
 use super::words::Family;
 use crate::path::{PathReport, TcpControl};
 
@@ -10,6 +11,10 @@ use crate::path::{PathReport, TcpControl};
 const MSS: f64 = 1448.0;
 /// What TCP sends before the first acknowledgement, also after a rest (RFC 6928).
 const INITIAL_SEGMENTS: f64 = 10.0;
+/// More is not reckoned with: a path that loses as much carries nothing worth a reckoning.
+const LOSS_MAX: f64 = 0.5;
+/// What `lossy` sends before the first acknowledgement.
+const INITIAL_UDP_PACKETS: f64 = 32.0;
 /// What bbr loses of what arrives, for each part that is lost: in the lab it carried two thirds at
 /// 10 % and nine tenths at 5 %. Its repairs hold up what comes after them.
 const BBR_COST: f64 = 3.0;
@@ -52,10 +57,28 @@ pub(crate) fn mathis_rate(loss: f64, rtt: Duration) -> f64 {
 /// has rested and that nothing but its own slow start holds back: ten segments first, and twice as
 /// many in each round trip after. What is measured near it says that the path gives more.
 pub(crate) fn slow_start_rate(bytes: u64, rtt: Duration) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
-    let bytes = bytes as f64;
-    let n_rounds = (bytes / (INITIAL_SEGMENTS * MSS) + 1.0).log2().ceil() - 1.0;
-    bytes / (n_rounds.max(1.0) * rtt.as_secs_f64().max(0.000_1))
+    rounds_rate(bytes, slow_start_rounds(bytes, INITIAL_SEGMENTS), rtt)
+}
+
+/// The same over a UDP carrier whose path loses packets: what is lost is sent again, some of that is
+/// lost as well, and the last byte arrives when the last repair has.
+pub(crate) fn repaired_rate(bytes: u64, loss: f64, rtt: Duration) -> f64 {
+    let n_packets = rate(bytes) / MSS;
+    let n_repairs = match loss.min(LOSS_MAX) {
+        loss if loss * n_packets < 1.0 => 0.0,
+        loss => (n_packets.ln() / (1.0 / loss).ln()).ceil(),
+    };
+    let n_rounds = slow_start_rounds(bytes, INITIAL_UDP_PACKETS) + n_repairs;
+    rounds_rate(bytes, n_rounds, rtt)
+}
+
+fn slow_start_rounds(bytes: u64, initial_packets: f64) -> f64 {
+    let n_rounds = (rate(bytes) / (initial_packets * MSS) + 1.0).log2().ceil() - 1.0;
+    n_rounds.max(1.0)
+}
+
+fn rounds_rate(bytes: u64, n_rounds: f64, rtt: Duration) -> f64 {
+    rate(bytes) / (n_rounds * rtt.as_secs_f64().max(0.000_1))
 }
 
 /// How long interactive data takes: the round trip with its variation, what losing it costs, and
@@ -274,6 +297,18 @@ mod tests {
         assert!((rate / MBIT - 10.49).abs() < 0.01, "{rate}");
         let one_round = slow_start_rate(14_480, Duration::from_millis(50));
         assert!((one_round / MBIT - 2.32).abs() < 0.01, "{one_round}");
+    }
+
+    #[test]
+    fn repairs_of_a_burst_take_a_round_trip_each_until_none_is_lost() {
+        let rtt = Duration::from_millis(50);
+        let rate = |bytes, loss| repaired_rate(bytes, loss, rtt) / MBIT;
+        // Of 181 packets the first 32 take no round trip, and the others two.
+        assert!((rate(256 * 1024, 0.0) - 20.97).abs() < 0.01);
+        // Three more: 18 are sent again, then 2.
+        assert!((rate(256 * 1024, 0.1) - 8.39).abs() < 0.01);
+        // Four and three.
+        assert!((rate(1024 * 1024, 0.1) - 23.97).abs() < 0.01);
     }
 
     #[test]

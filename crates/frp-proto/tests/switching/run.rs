@@ -61,7 +61,7 @@ enum Event {
     DialFailed(CarrierId),
     Refused(CarrierId),
     Moved(CarrierId),
-    Rate(CarrierId),
+    Rate(CarrierId, u64),
     /// Counters are read and reports made.
     Tick(u64),
 }
@@ -385,11 +385,11 @@ impl Run {
                 }
             }
             Event::Moved(id) => self.policy.handle_promoted(now, id),
-            Event::Rate(id) => {
+            Event::Rate(id, bytes) => {
                 let Some(carrier) = self.carriers.get_mut(&id) else {
                     return;
                 };
-                let rate = carrier.burst(&self.link, &mut self.random);
+                let rate = carrier.burst(bytes, &self.link, &mut self.random);
                 self.policy.handle_measured_rate(now, id, rate as u64);
             }
             Event::Tick(n) => {
@@ -557,10 +557,10 @@ impl Run {
                 Decision::Probe { carrier, pace } => {
                     self.client(carrier, |prober| prober.set_pace(now, pace));
                 }
-                Decision::MeasureRate { carrier, .. } => {
+                Decision::MeasureRate { carrier, bytes } => {
                     self.n_measured += 1;
                     let time = self.link.rtt() + Duration::from_millis(200);
-                    self.push(time, Event::Rate(carrier));
+                    self.push(time, Event::Rate(carrier, bytes));
                 }
                 Decision::Rebind { carrier } => {
                     if let Some(entry) = self.carriers.get_mut(&carrier) {

@@ -25,9 +25,6 @@ pub(crate) struct SimCarrier {
 /// What waits while there is bulk.
 const BACKLOG: u64 = 1_000_000;
 
-/// Of a burst of padding.
-const BURST_PACKETS: u64 = 181;
-
 /// Messages in order over a path that loses: what TCP makes of it.
 #[derive(Default)]
 pub(crate) struct Pipe {
@@ -108,22 +105,31 @@ impl SimCarrier {
         arrived as u64
     }
 
-    /// A burst of 256 KiB. Returns the rate at which it arrives.
-    pub(crate) fn burst(&mut self, link: &Link, random: &mut Random) -> f64 {
+    /// A burst of padding. Returns the rate at which it arrives.
+    pub(crate) fn burst(&mut self, bytes: u64, link: &Link, random: &mut Random) -> f64 {
         let family = self.family();
         let loss = link.mean_loss(family);
         let rate = link.rate * (1.0 - loss);
-        if family == Family::Udp {
-            return rate.min(link.udp_rate_max.unwrap_or(rate));
-        }
-        let n_lost = (0..BURST_PACKETS).filter(|_| random.unit() < loss);
-        let n_lost = n_lost.count() as u64;
+        let rtt = link.rtt().as_secs_f64();
         let unit = random.unit();
-        self.packets.total += BURST_PACKETS;
+        let n_packets = bytes / 1448;
+        // What has rested begins slowly: four round trips for 256 KiB over TCP, two over UDP.
+        let n_initial = if family == Family::Udp { 32.0 } else { 10.0 };
+        let mut n_rounds = (n_packets as f64 / n_initial + 1.0).log2().ceil() - 1.0;
+        if family == Family::Udp {
+            // And ends with its repairs.
+            if loss > 0.0 {
+                n_rounds += (n_packets as f64).ln() / -loss.ln();
+            }
+            let by_rounds = bytes as f64 / (n_rounds.max(1.0) * rtt) * (0.9 + 0.2 * unit);
+            return rate.min(link.udp_rate_max.unwrap_or(rate)).min(by_rounds);
+        }
+        let n_lost = (0..n_packets).filter(|_| random.unit() < loss);
+        let n_lost = n_lost.count() as u64;
+        self.packets.total += n_packets;
         self.packets.lost += n_lost;
-        // A TCP that has rested begins slowly: four round trips for so much.
-        let slow_start = 262_144.0 / (4.0 * link.rtt().as_secs_f64());
-        let mathis = 1.22 * 1448.0 / (link.rtt().as_secs_f64() * loss.sqrt());
+        let slow_start = bytes as f64 / (n_rounds.max(1.0) * rtt);
+        let mathis = 1.22 * 1448.0 / (rtt * loss.sqrt());
         rate.min(slow_start * (0.55 + 0.45 * unit))
             .min(mathis * (0.5 + unit))
     }
