@@ -12,7 +12,9 @@ mod auth;
 mod check;
 mod client;
 mod common;
+mod env;
 mod error;
+mod format;
 mod includes;
 mod json;
 mod link;
@@ -41,7 +43,8 @@ mod yaml;
 
 use std::path::Path;
 
-use load::{Env, Input};
+use env::Env;
+use load::Input;
 
 pub use auth::{AuthConfig, AuthScopes, TokenError, TokenSource, resolve_token};
 pub use client::{ClientConfig, ClientTls, ClientTransport, WireProtocol};

@@ -8,6 +8,7 @@
 //!    reports, the client's decisions, goodbye.
 //! 5. [`flow`]: what goes as datagrams of whichever carrier is in use, for `udp` proxies.
 
+mod clock;
 pub mod flow;
 pub mod join;
 pub mod session;

@@ -15,6 +15,7 @@
 pub mod catalog;
 pub mod certificates;
 pub mod exposition;
+pub mod kind;
 mod places;
 pub mod process;
 pub mod sessions;
@@ -27,8 +28,9 @@ use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::task;
-use catalog::{Event, Kind, Program};
+use catalog::{Event, Program};
 use exposition::Exposition;
+use kind::Kind;
 
 pub use places::{OTHER, Places};
 

@@ -5,7 +5,8 @@
 //! carrier: over one that has no datagrams, and while there is none, they wait for the work stream,
 //! which is held. One that the path's datagrams have no room for goes over the work stream as well.
 
-mod fresh_queue;
+pub mod counts;
+pub mod fresh_queue;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use frp_proto::msg::UdpPacket;
 use parking_lot::Mutex;
 
 use crate::hold::flow::{Flow, FlowError};
-pub use fresh_queue::FreshQueue;
+use counts::count_dropped;
+use fresh_queue::FreshQueue;
 
 /// The sending side of one proxy at one end.
 #[derive(Debug)]
@@ -93,16 +95,6 @@ impl Default for UdpWay {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Counts a datagram of a `udp` proxy that goes nowhere, for one of a few causes.
-pub fn count_dropped(cause: &'static str) {
-    metrics::counter!("holdfast_udp_dropped_total", "cause" => cause).increment(1);
-}
-
-/// Counts datagrams that have gone over a work stream.
-pub fn count_sent_by_stream(n: u64) {
-    metrics::counter!("holdfast_udp_sent_total", "over" => "stream").increment(n);
 }
 
 /// Datagrams waiting for the work stream, as in frp. At the bound the oldest is dropped.

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 pub use self::hold::hold_frames;
 use crate::aead::Opener;
 use crate::extension::Extension;
+use crate::framing::DecodeError;
 use crate::hello::{self, Algorithm};
 use crate::hold::{UserDatagram, user_datagram};
 use crate::msg::Message;
@@ -21,7 +22,7 @@ use crate::path::{
 };
 use crate::snappy::{Decoder, Encoder};
 use crate::v2::{self, FrameType};
-use crate::wire::{DecodeError, WireVersion};
+use crate::wire::WireVersion;
 
 /// v1 messages.
 pub fn v1_messages(data: &[u8]) {

@@ -19,6 +19,7 @@ pub mod aead;
 pub mod auth;
 pub mod cfb;
 pub mod extension;
+pub mod framing;
 pub mod fuzzing;
 pub mod hello;
 pub mod hold;
@@ -33,6 +34,7 @@ pub mod v1;
 pub mod v2;
 pub mod wire;
 
+pub use framing::{DecodeError, EncodeError};
 pub use json::JsonError;
 pub use msg::{Message, MessageType};
-pub use wire::{DecodeError, EncodeError, WireVersion};
+pub use wire::WireVersion;

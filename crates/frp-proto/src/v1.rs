@@ -2,8 +2,8 @@
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 
+use crate::framing::{DecodeError, EncodeError};
 use crate::msg::{Message, MessageType};
-use crate::wire::{DecodeError, EncodeError};
 
 /// The longest JSON text, from frp. A peer closes on a longer one, so it is not sent either.
 pub const MAX_PAYLOAD: usize = 10240;

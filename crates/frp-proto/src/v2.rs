@@ -5,8 +5,8 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
+use crate::framing::{DecodeError, EncodeError};
 use crate::msg::{Message, MessageType};
-use crate::wire::{DecodeError, EncodeError};
 
 /// The first bytes that a client sends on every stream. The server sends none.
 pub const MAGIC: [u8; 7] = *b"FRP\x00\x02\r\n";

@@ -16,7 +16,7 @@ use frp_core::config::{AlertConfig, AlertLevel, ClientConfig};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::client::unix_now;
+use crate::context::unix_now;
 use book::{Book, Rule};
 use sink::Sink;
 
@@ -158,7 +158,7 @@ fn name_of(config: &ClientConfig) -> String {
     let parts = [config.user.as_str(), config.client_id.as_str()];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     match parts.is_empty() {
-        true => crate::client::hostname(),
+        true => crate::context::hostname(),
         false => parts.join("."),
     }
 }

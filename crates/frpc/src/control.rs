@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::client::Context;
+use crate::context::Context;
 use crate::login::LoggedIn;
 use crate::proxy::state::{StartError, TICK};
 use crate::proxy::{Changes, ProxySet};

@@ -14,6 +14,7 @@ mod names;
 mod page;
 mod reach;
 mod report;
+mod target;
 mod trust;
 mod verdict;
 
@@ -27,11 +28,12 @@ use frp_core::terminal::{Paint, Progress, now_ms, print};
 use frp_core::transports::{Endpoint, TransportKind};
 
 use crate::cli::{DoctorFlags, GlobalFlags};
-use crate::client::{Context, hostname};
-use crate::program::{load_options, runtime};
+use crate::context::{Context, hostname};
 use crate::recovery::service::instance;
-use reach::{Reach, Target};
+use crate::runtime::runtime;
+use reach::Reach;
 use report::{Outcome, PathReport, Report};
+use target::Target;
 
 /// The command line or the configuration makes no sense.
 const USAGE: u8 = 2;
@@ -42,7 +44,7 @@ pub(crate) fn run(global: &GlobalFlags, flags: &DoctorFlags) -> u8 {
         print(&format!("{error}\n"));
         USAGE
     };
-    let mut config = match load_client(&global.config, &load_options(global)) {
+    let mut config = match load_client(&global.config, &global.load_options()) {
         Ok(loaded) => loaded.config,
         Err(errors) => return refuse(&errors),
     };

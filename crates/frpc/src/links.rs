@@ -30,7 +30,7 @@ use frp_core::task;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::Context;
+use crate::context::Context;
 use crate::login::{LoggedIn, LoginError};
 use crate::transport::Dialers;
 use driver::Driver;

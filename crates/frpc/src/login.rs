@@ -23,7 +23,7 @@ use frp_core::transform::aead::{Aead, Side};
 use frp_core::transform::cfb::Cfb;
 use frp_core::transports::{Carrier, Class, DialError, TransportKind};
 
-use crate::client::Context;
+use crate::context::Context;
 use crate::go_text;
 use crate::transport::has_tls;
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use axum::response::Response;
 use frp_core::config::ClientConfig;
-use frp_core::metrics::catalog::{Kind, Program};
+use frp_core::metrics::catalog::Program;
 use frp_core::metrics::exposition::Exposition;
+use frp_core::metrics::kind::Kind;
 use frp_core::metrics::sessions::{self, SessionNumbers};
 use frp_core::metrics::{self, Page, Places, certificates};
 use frp_core::session::Session;

@@ -7,27 +7,26 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::config::{
-    ClientConfig, LoadOptions, Loaded, client_from_flags, load_client, load_client_with_texts,
+    ClientConfig, Loaded, client_from_flags, load_client, load_client_with_texts,
 };
 use frp_core::fd_limit;
 use frp_core::log::{self, InitError, LogOptions};
 use frp_core::service_manager;
-use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::admin::ConfigFile;
 use crate::admin_client::{AdminClient, AdminError};
 use crate::cli::{self, AdminFlags, Cli, Command, GlobalFlags};
-use crate::client::Client;
+use crate::clients::Clients;
 use crate::doctor;
 use crate::flags::{SingleService, single_service};
 use crate::login::FRP_VERSION;
 use crate::recovery::service::{self, Started};
+use crate::runtime::runtime;
 use crate::status;
 use crate::supervision;
 
@@ -99,17 +98,9 @@ fn run_command(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn load_options(global: &GlobalFlags) -> LoadOptions {
-    LoadOptions {
-        strict: global.strict_config,
-        allow_unsafe: global.allow_unsafe.clone(),
-        ..LoadOptions::default()
-    }
-}
-
 /// Loads a file and prints the warnings about it.
 fn load(path: &Path, global: &GlobalFlags) -> Result<ClientConfig, Failure> {
-    let loaded = load_client(path, &load_options(global)).map_err(|errors| errors.to_string())?;
+    let loaded = load_client(path, &global.load_options()).map_err(|errors| errors.to_string())?;
     Ok(with_warnings(loaded))
 }
 
@@ -167,26 +158,10 @@ fn ask<T>(
         .map_err(|error| error.to_string())
 }
 
-/// The clients that run, for the signals that end them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Clients(Arc<Mutex<Vec<Arc<Client>>>>);
-
-impl Clients {
-    /// One more.
-    pub(crate) fn add(&self, client: Arc<Client>) {
-        self.0.lock().push(client);
-    }
-
-    /// It has ended.
-    pub(crate) fn remove(&self, client: &Arc<Client>) {
-        self.0.lock().retain(|known| !Arc::ptr_eq(known, client));
-    }
-}
-
 /// One client with the proxy or visitor that the flags describe.
 fn run_single(single: &SingleService, global: &GlobalFlags) -> Result<(), Failure> {
     let SingleService { common, service } = single;
-    let loaded = client_from_flags(common, service, &load_options(global))
+    let loaded = client_from_flags(common, service, &global.load_options())
         .map_err(|errors| errors.to_string())?;
     let config = with_warnings(loaded);
     let clients = Clients::default();
@@ -201,7 +176,7 @@ fn run_single(single: &SingleService, global: &GlobalFlags) -> Result<(), Failur
 async fn run_file(path: &Path, global: &GlobalFlags, clients: &Clients) -> Result<(), Failure> {
     let file = ConfigFile {
         path: path.to_owned(),
-        options: load_options(global),
+        options: global.load_options(),
     };
     let (loaded, texts) = load_client_with_texts(path, &file.options);
     let started = match loaded {
@@ -281,13 +256,6 @@ async fn run_client(started: Started, clients: &Clients) -> Result<(), Failure> 
     result
 }
 
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))
-}
-
 /// Runs `service` to its end, or until a signal ends the program.
 fn block_on_with(
     clients: &Clients,
@@ -299,7 +267,7 @@ fn block_on_with(
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
         let seen = clients.clone();
-        let _reports = service_manager::report(move || supervision::text(&seen.0.lock()));
+        let _reports = service_manager::report(move || seen.look(supervision::text));
         let mut service = std::pin::pin!(service);
         let number = tokio::select! {
             result = &mut service => return result,
@@ -331,7 +299,7 @@ fn block_on_with(
 /// Closes all sessions in good order, so that nobody waits for users of a program that is gone.
 /// Returns whether there was one whose server has to be told, and has been.
 async fn say_goodbye(clients: &Clients) -> bool {
-    let clients = std::mem::take(&mut *clients.0.lock());
+    let clients = clients.take();
     let has_goodbye = clients.iter().any(|client| client.needs_goodbye());
     let (grace, limit) = if has_goodbye {
         (GOODBYE_GRACE, GOODBYE_GRACE + GOODBYE_LIMIT)

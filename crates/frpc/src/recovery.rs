@@ -35,7 +35,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::alerts::Alerts;
-use crate::client::{Client, unix_now};
+use crate::client::Client;
+use crate::context::unix_now;
 use crate::control::Services;
 use history::{History, Version, Why};
 use parts::Parts;

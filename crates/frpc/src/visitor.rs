@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Context, unix_now};
+use crate::context::{Context, unix_now};
 use crate::go_text;
 
 /// How long a visitor whose port cannot be bound waits. frp's value.

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::client::Context;
+use crate::context::Context;
 use crate::proxy::{self, Proxy, ProxySet};
 
 /// Conns being dialled or opened at once. Without multiplexing each is a TCP and TLS handshake.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use figment::value::{Dict, Tag, Value as Figment};
 
-use super::node::{Entry, Format, Node, Value};
+use super::format::Format;
+use super::node::{Entry, Node, Value};
 use super::report::Report;
 use super::shape::{Field, Shape, Table, Variant, Variants};
 use super::suggest;

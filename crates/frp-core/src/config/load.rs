@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::go_text;
 use super::check::check;
+use super::env::Env;
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::raw::{RawClient, RawServer};
 use super::raw_proxy::{RawProxy, RawVisitor};
@@ -18,54 +19,9 @@ use super::shape::{Shape, Shaped, Table};
 use super::source::{MAX_TEXT_LEN, Source, origin_in};
 use super::validate::{self, Context, Located};
 use super::{
-    ClientConfig, ClientTexts, Flag, LoadOptions, Loaded, ServerConfig, Single, TextFile, includes,
-    node, overrides, template,
+    ClientConfig, ClientTexts, Flag, LoadOptions, Loaded, ServerConfig, Single, TextFile, format,
+    includes, overrides, template,
 };
-
-/// What a configuration depends on besides its file: the environment, given explicitly so that
-/// tests need not change the process's own.
-pub(super) struct Env {
-    variables: Vec<(String, String)>,
-    /// Whether the files that a configuration includes may be read.
-    has_files: bool,
-}
-
-impl Env {
-    /// The environment of this process. What is not UTF-8 is left out.
-    pub(super) fn of_process() -> Self {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self {
-            variables: variables.collect(),
-            has_files: true,
-        }
-    }
-
-    /// Exactly these variables, and no files: for texts that nobody vouches for.
-    pub(super) fn sealed(variables: &[(&str, &str)]) -> Self {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self {
-            variables: variables.iter().map(owned).collect(),
-            has_files: false,
-        }
-    }
-
-    /// The value of a variable.
-    pub(super) fn get(&self, name: &str) -> Option<String> {
-        let found = self.variables.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.clone())
-    }
-
-    fn overrides(&self, enabled: bool) -> impl Iterator<Item = (String, String)> {
-        let variables = if enabled {
-            self.variables.as_slice()
-        } else {
-            &[]
-        };
-        variables.iter().cloned()
-    }
-}
 
 /// Where a configuration comes from.
 pub(super) enum Input<'a> {
@@ -305,7 +261,7 @@ fn parse(
     let is_named_toml = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
-    let parsed = node::parse(&source.text, is_named_toml);
+    let parsed = format::parse(&source.text, is_named_toml);
     let errors = match &parsed {
         Ok(_) => Vec::new(),
         Err(errors) => errors

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::raw_proxy::{RawProxy, RawVisitor};
+use super::raw_proxy::{RawNameValue, RawProxy, RawVisitor};
 use super::raw_recovery::{RawAlert, RawRecovery};
 use super::raw_switching::{RawClientAuto, RawHold, RawServerAuto};
 use super::shape::raw;
@@ -306,13 +306,5 @@ raw! {
         "command" command: String,
         "args" args: Vec<String>,
         "env" env: Vec<RawNameValue>,
-    }
-}
-
-raw! {
-    /// A name with a value: a header, a variable.
-    RawNameValue is "v1.HTTPHeader" {
-        "name" name: String,
-        "value" value: String,
     }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use super::raw::RawNameValue;
 use super::shape::{Variant, Variants, raw};
 
 raw! {
@@ -355,3 +354,11 @@ pub(super) static VISITOR_PLUGIN_VARIANTS: Variants = Variants {
         keys: &["destinationIP"],
     }],
 };
+
+raw! {
+    /// A name with a value: a header, a variable.
+    RawNameValue is "v1.HTTPHeader" {
+        "name" name: String,
+        "value" value: String,
+    }
+}

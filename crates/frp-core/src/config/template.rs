@@ -10,6 +10,7 @@ mod eval;
 mod functions;
 mod lex;
 mod parse;
+mod value;
 
 use super::source::{MAX_TEXT_LEN, Segment};
 

@@ -14,7 +14,7 @@ pub(super) use client::client;
 pub(super) use server::server;
 
 use super::LoadOptions;
-use super::load::Env;
+use super::env::Env;
 use super::report::Report;
 use super::unsupported::Feature;
 

@@ -22,8 +22,9 @@ use parking_lot::Mutex;
 use transports::DatagramError;
 
 use super::HeldSession;
-use super::stream::now;
-use crate::udp::{FreshQueue, count_dropped};
+use super::clock::now;
+use crate::udp::counts::count_dropped;
+use crate::udp::fresh_queue::FreshQueue;
 use share::{Share, Sight};
 
 /// The flows of one session.

@@ -27,8 +27,9 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use transports::{BoxStream, Carrier, TransportKind};
 
+use super::clock::now;
 use super::flow::Flows;
-use super::stream::{Driver, HeldConn, Shared, now};
+use super::stream::{Driver, HeldConn, Shared};
 use super::watch as carrier_watch;
 use crate::task;
 use carriers::{HeldCarrier, Watched};

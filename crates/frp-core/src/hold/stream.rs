@@ -17,7 +17,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use frp_proto::hold::HeldStream;
@@ -26,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use transports::{Class, Stream};
 
+use super::clock::now;
 use super::session::counters::Counters;
 use super::session::usage::Used;
 use inner::{Inner, Wakes};
@@ -173,11 +173,6 @@ impl fmt::Debug for HeldConn {
             .field("id", &self.shared.id)
             .finish_non_exhaustive()
     }
-}
-
-/// The runtime's time, which tests can stop.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 // What an idle stream takes beside its task, with its one route and the counts of its `Arc`.

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use transports::{Carrier, PathStats};
 
 use super::HeldSession;
+use super::clock::now;
 use super::join::SessionStream;
 use drop_oldest::DropOldest;
 use task::Task;
@@ -185,11 +186,6 @@ struct Orders {
     is_left: bool,
     /// The task is.
     is_over: bool,
-}
-
-/// The clock of the runtime, which tests can stop.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Events that wait for the owner: those of 16 s at the fastest pace of reports. Beyond it the oldest

@@ -1,6 +1,6 @@
 //! The events that are counted where they happen.
 
-use super::exposition::put_head;
+use super::kind::{Kind, put_head};
 
 /// A metric that is fed by the crate `metrics`.
 #[derive(Debug)]
@@ -17,17 +17,6 @@ pub struct Event {
     begins: &'static [&'static [(&'static str, &'static str)]],
 }
 
-/// What a metric is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// As it is at the moment.
-    Gauge,
-    /// Counts by size, up to these bounds.
-    Histogram(&'static [f64]),
-}
-
 /// Which program answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -42,17 +31,6 @@ enum At {
     Frps,
     Frpc,
     Both,
-}
-
-impl Kind {
-    /// As in the text format.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram(_) => "histogram",
-        }
-    }
 }
 
 impl Event {

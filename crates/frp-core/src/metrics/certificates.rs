@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::catalog::Kind;
 use super::exposition::Exposition;
+use super::kind::Kind;
 
 /// Writes when the certificates in these files expire. The files are read anew, so that one that
 /// was renewed on disk shows; what a program serves it has read when it started.

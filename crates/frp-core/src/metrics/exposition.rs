@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::catalog::Kind;
+use super::kind::{Kind, put_head};
 
 /// The text so far.
 #[derive(Debug, Default)]
@@ -114,12 +114,6 @@ impl Drop for Family<'_> {
             let _ = writeln!(self.text, "{}{labels} {value}", self.name);
         }
     }
-}
-
-/// The two lines before the samples.
-pub(super) fn put_head(text: &mut String, name: &str, kind: Kind, help: &str) {
-    let kind = kind.name();
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 /// A value that fits into a label. What is longer keeps its beginning, and what tells it from

@@ -1,7 +1,7 @@
 //! The process and the build: first the names that Go's own collector has.
 
-use super::catalog::Kind;
 use super::exposition::Exposition;
+use super::kind::Kind;
 
 /// Writes what the system says of this process, and what was built. On a system without `/proc`
 /// only the latter.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use frp_proto::path::{PathReport, Tally};
 use transports::TransportKind;
 
-use super::catalog::Kind;
 use super::exposition::{Exposition, Family};
+use super::kind::Kind;
 use crate::hold::{CarrierNumbers, HoldStats, TransportNumbers};
 
 /// What is shown of one session.

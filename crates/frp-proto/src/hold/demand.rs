@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::receive::MIN_ROUND;
+/// On shorter paths the tick of the scheduler is longer than a round trip.
+pub(super) const MIN_ROUND: Duration = Duration::from_millis(5);
 
 /// So many bytes ...
 const FIRST_BYTES: u64 = 8 * 1024;

@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
 use super::budget::{Budget, FLOOR, Share};
-use super::demand::Demand;
+use super::demand::{Demand, MIN_ROUND};
 use super::frame::Ack;
 use super::pieces::{Pieces, SMALL};
 use super::{INITIAL_WINDOW, MAX_WINDOW};
@@ -393,9 +393,6 @@ impl Round {
         Some(rate)
     }
 }
-
-/// On shorter paths the tick of the scheduler is longer than a round trip.
-pub(super) const MIN_ROUND: Duration = Duration::from_millis(5);
 
 /// Bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

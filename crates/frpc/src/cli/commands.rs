@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use frp_core::config::LoadOptions;
 use frp_core::flag_value::{parse_bool, parse_seconds};
 use frp_core::transports::TransportKind;
 
@@ -59,6 +60,17 @@ pub struct GlobalFlags {
     #[arg(long, global = true, value_delimiter = ',', action = ArgAction::Append,
         allow_hyphen_values = true)]
     pub allow_unsafe: Vec<String>,
+}
+
+impl GlobalFlags {
+    /// How configurations are to be loaded.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            strict: self.strict_config,
+            allow_unsafe: self.allow_unsafe.clone(),
+            ..LoadOptions::default()
+        }
+    }
 }
 
 /// What to do instead of running with the configuration file.

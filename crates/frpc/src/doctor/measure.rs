@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::reach::{dial, dial_outcome};
 use super::report::{EndpointReport, Measured, Outcome, PathReport, Peer, millis};
-use crate::client::Context;
+use crate::context::Context;
 use crate::links::knock;
 use crate::login::{LoggedIn, LoginError, Over, login};
 

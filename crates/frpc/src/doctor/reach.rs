@@ -2,34 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frp_core::config::ClientConfig;
-use frp_core::transports::{Carrier, DialError, Endpoint, Transport, TransportKind};
+use frp_core::transports::{Carrier, DialError, Endpoint, Transport};
 use tokio::task::JoinSet;
 
 use super::report::Outcome;
+use super::target::Target;
 use crate::transport::{TransportError, dialer_of};
-
-/// One way to try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) kind: TransportKind,
-    /// What is dialled: the address, or the name where that is the same.
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// `None` where a proxy knows.
-    pub(super) address: Option<SocketAddr>,
-}
-
-impl Target {
-    /// Whether `kcp` is a way over KCP to the very port of this one.
-    pub(super) fn is_kcp_port(&self, kcp: &Self) -> bool {
-        kcp.kind == TransportKind::Kcp && (&kcp.host, kcp.port) == (&self.host, self.port)
-    }
-}
 
 /// What came of it.
 #[derive(Debug)]

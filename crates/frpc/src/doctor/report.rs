@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::reach::Target;
+use super::target::Target;
 
 /// The form of the document. It grows by members; one that is gone or means something else is
 /// another form.

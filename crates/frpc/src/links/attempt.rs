@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use super::driver::Event;
 use super::echo;
-use crate::client::Context;
+use crate::context::Context;
 use crate::login::{ANSWER_TIMEOUT, LoggedIn, LoginError, Over, login};
 
 /// A carrier over which a login was made.

@@ -34,7 +34,7 @@ use super::memory::Memory;
 use super::network::{self, Changes};
 use super::report::{Names, Report};
 use super::{Begun, Command, LinksHandle};
-use crate::client::Context;
+use crate::context::Context;
 use crate::login::LoginError;
 use crate::transport::Dialers;
 use link::Link;

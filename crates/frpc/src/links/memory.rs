@@ -19,7 +19,7 @@ use frp_core::state::StateDir;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::client::unix_now;
+use crate::context::unix_now;
 
 /// What is remembered of one server. Clones share it.
 #[derive(Clone, Debug)]

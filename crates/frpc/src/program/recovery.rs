@@ -11,13 +11,14 @@ use frp_core::state::StateDir;
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Failure, load_options, print, print_line, runtime};
+use super::{Failure, print, print_line};
 use crate::admin::replace_file;
 use crate::admin_client::{AdminClient, AdminError};
 use crate::cli::{ConfigCommand, GlobalFlags, RecoveryArgs, RecoveryCommand};
 use crate::recovery::history::{History, Kept, Version};
 use crate::recovery::service::state_dir_in;
 use crate::recovery::status::{self, RecoveryStatus};
+use crate::runtime::runtime;
 
 /// `frpc config`.
 pub(super) fn config(global: &GlobalFlags, command: &ConfigCommand) -> Result<(), Failure> {
@@ -90,7 +91,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(global: &'a GlobalFlags, timeout: Duration) -> Self {
-        let options = load_options(global);
+        let options = global.load_options();
         let (loaded, texts) = load_client_with_texts(&global.config, &options);
         let loaded = loaded.map(|loaded| loaded.config);
         let state_dir = match &loaded {

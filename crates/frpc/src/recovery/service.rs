@@ -24,8 +24,8 @@ use super::{Applied, CONFIG_KEY, Given, OnTrial, Recovery, Stage, count_rollback
 use crate::admin::{Admin, ConfigFile};
 use crate::admin_client::PROGRAM;
 use crate::client::Client;
+use crate::clients::Clients;
 use crate::links::memory::Memory;
-use crate::program::Clients;
 use crate::supervision;
 use crate::transport::Dialers;
 

@@ -6,7 +6,7 @@ use frp_core::terminal::{self, Page, Paint, print};
 use super::page::page;
 use crate::admin_client::AdminClient;
 use crate::cli::{GlobalFlags, StatusFlags};
-use crate::program::{load_options, runtime};
+use crate::runtime::runtime;
 
 /// All is well.
 const WELL: u8 = 0;
@@ -22,7 +22,7 @@ const WRONG: u8 = 3;
 
 /// Runs the command and returns its exit code.
 pub(crate) fn run(global: &GlobalFlags, flags: &StatusFlags) -> u8 {
-    let config = match load_client(&global.config, &load_options(global)) {
+    let config = match load_client(&global.config, &global.load_options()) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
             print(&format!("{errors}\n"));

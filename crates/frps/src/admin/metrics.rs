@@ -8,8 +8,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use frp_core::metrics::catalog::{Kind, Program};
+use frp_core::metrics::catalog::Program;
 use frp_core::metrics::exposition::Exposition;
+use frp_core::metrics::kind::Kind;
 use frp_core::metrics::{self, Page, certificates};
 
 use crate::server::Server;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::super::values::parse_range_item;
 use super::MAX_TEXT_LEN;
-use super::eval::Value;
+use super::value::Value;
 
 /// How many numbers a range may have: every port, twice over.
 const MAX_NUMBERS: usize = 131_072;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use transports::{Carrier, DatagramError};
 
-use crate::hold::stream::now;
+use crate::hold::clock::now;
 use crate::hold::watch::UNKNOWN_LOSS;
 
 /// The longest payload of a copy: fits into a datagram on every path that QUIC works on (1,200

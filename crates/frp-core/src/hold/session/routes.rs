@@ -16,7 +16,8 @@ use transports::BoxStream;
 use super::carriers::HeldCarrier;
 use super::usage::Used;
 use super::{HeldSession, RouteError};
-use crate::hold::stream::{HeldConn, Shared, now, refusal};
+use crate::hold::clock::now;
+use crate::hold::stream::{HeldConn, Shared, refusal};
 
 /// Carriers' streams of one session whose ATTACH has not come. A switch brings as many at once as
 /// there are streams, and each is decided within a round trip. A further one is reset, and the

@@ -10,9 +10,10 @@ use frp_proto::hold::CarrierId;
 use frp_proto::hold::frame::ResetCode;
 use transports::{BoxFuture, BoxStream, CarrierError};
 
+use super::Shared;
 use super::inner::Plan;
-use super::{Shared, now};
 use crate::hold::HeldSession;
+use crate::hold::clock::now;
 use crate::hold::session::carriers::HeldCarrier;
 
 /// A route that was lost sooner than this after it was had was no good.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use transports::{BoxStream, Carrier, Class};
 
-use super::now;
+use crate::hold::clock::now;
 use crate::terminal::now_ms;
 
 /// What the server sees.

@@ -11,7 +11,7 @@ use frp_proto::path::{PaddingAnswer, PaddingHead};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use transports::{BoxStream, Carrier, Class};
 
-use super::now;
+use crate::hold::clock::now;
 
 /// Sends so much padding, or as much as is allowed, over a carrier that has joined, and returns the
 /// rate at which it arrived, in bytes a second.

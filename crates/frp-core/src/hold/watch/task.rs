@@ -16,8 +16,9 @@ use super::drop_oldest::DropOldest;
 use super::lines::{Heard, Lines};
 use super::loss::LossMeter;
 use super::meter::{self, Meter};
-use super::{Shared, WatchEvent, now, padding};
+use super::{Shared, WatchEvent, padding};
 use crate::hold::HeldSession;
+use crate::hold::clock::now;
 
 /// See the [module](self).
 pub(super) struct Task {

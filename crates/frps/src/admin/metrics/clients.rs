@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frp_core::hold::{CarrierNumbers, TransportNumbers};
-use frp_core::metrics::catalog::Kind;
 use frp_core::metrics::exposition::Exposition;
+use frp_core::metrics::kind::Kind;
 use frp_core::metrics::sessions::{self, SessionNumbers};
 use frp_core::metrics::{OTHER, Places};
 

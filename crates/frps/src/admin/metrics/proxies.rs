@@ -1,8 +1,8 @@
 //! The proxies, in frp's names and in ours.
 
 use frp_core::metrics::Places;
-use frp_core::metrics::catalog::Kind;
 use frp_core::metrics::exposition::Exposition;
+use frp_core::metrics::kind::Kind;
 
 use super::clients::Clients;
 use crate::clients::key_of;
