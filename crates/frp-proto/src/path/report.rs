@@ -79,6 +79,15 @@ impl Tally {
         }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            total: self.total.saturating_add(other.total),
+            lost: self.lost.saturating_add(other.lost),
+        }
+    }
+
     /// The lost share, 0 where nothing was counted.
     #[must_use]
     #[expect(

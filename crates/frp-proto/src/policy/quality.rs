@@ -11,7 +11,7 @@ use super::carrier::Carrier;
 use super::score;
 use super::window::{Sums, Window, loses_too_many, one_way_loss, rate, recent_loss};
 use super::words::{CarrierId, Cause, Decision, Family, Measured, Notice};
-use crate::path::{Pace, PaddingHead};
+use crate::path::{Pace, PaddingHead, PathReport};
 
 /// A comparison that is under way.
 #[derive(Clone, Debug)]
@@ -136,20 +136,40 @@ impl Policy {
 
     /// The one to use of those that were measured at start, when it is not `in_use`.
     pub(crate) fn best_measured(&self, now: Instant, in_use: CarrierId) -> Option<CarrierId> {
-        let time = |carrier: CarrierId| {
-            let entry = self.carriers.get(&carrier)?;
-            let report = &entry.report;
-            if report.srtt.is_zero() {
-                return None;
-            }
+        let other = self.best_live(now, |_| true)?;
+        let both = [in_use, other];
+        let path = |id| (self.family(id), self.is_ipv6(id));
+        let is_one_path = path(in_use) == path(other);
+        // To begin anew on the other one costs a transfer that is under way a second or two.
+        if is_one_path && self.carriers.get(&in_use).is_some_and(Carrier::has_bulk) {
+            return None;
+        }
+        let reports = both.map(|id| self.carriers.get(&id).map(|entry| &entry.report));
+        let [Some(mine), Some(its)] = reports else {
+            return None;
+        };
+        if mine.srtt.is_zero() || its.srtt.is_zero() {
+            return None;
+        }
+        // What goes over UDP shares the losses of the path and its variation. Which of two has lost
+        // more of a dozen probes, or had them vary more, is chance.
+        let pooled = |report: &PathReport| match is_one_path {
+            true => PathReport {
+                outbound: mine.outbound.and(&its.outbound),
+                inbound: mine.inbound.and(&its.inbound),
+                rttvar: mine.rttvar.min(its.rttvar),
+                ..*report
+            },
+            false => *report,
+        };
+        let time = |carrier, report| {
+            let report = pooled(report);
             let loss = report.outbound.share().max(report.inbound.share());
             let spread_rtt = report.srtt + report.rttvar * 2;
             let family = self.family(carrier);
-            let time = score::interactive(family, spread_rtt, report.srtt, loss, Duration::ZERO);
-            Some(time.as_secs_f64())
+            score::interactive(family, spread_rtt, report.srtt, loss, Duration::ZERO).as_secs_f64()
         };
-        let other = self.best_live(now, |_| true)?;
-        let (mine, its) = (time(in_use)?, time(other)?);
+        let (mine, its) = (time(in_use, mine), time(other, its));
         let is_better = match self.is_preferred(other, in_use) {
             true => its <= mine * START_SLACK,
             false => its * START_SLACK <= mine,

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use frp_proto::policy::Transport::{Quic, Tcp};
-use frp_proto::policy::{Cause, Config};
+use frp_proto::policy::Transport::{Kcp, Quic, Tcp};
+use frp_proto::policy::{Cause, Config, Transport};
 
 use crate::begin::{each_seed, millis};
 use crate::candidates;
-use crate::link::Link;
+use crate::link::{Link, Loss};
 use crate::run::{Demand, Run};
+
+/// When, to which transport, and why.
+type Switch = (Duration, Transport, Cause);
 
 #[test]
 fn udp_that_is_blocked_at_start_costs_less_than_a_second() {
@@ -22,6 +25,33 @@ fn udp_that_is_blocked_at_start_costs_less_than_a_second() {
         assert_eq!((first.1, first.2), (Tcp, Cause::Connected));
         assert!(first.0 < Duration::from_secs(1));
     });
+}
+
+#[test]
+fn of_two_transports_over_udp_none_is_left_at_start_for_losses_that_both_have() {
+    let n_vain = |demand, is_vain: fn(Transport, Transport) -> bool| {
+        let mut n = 0;
+        each_seed(100, |seed| {
+            let mut link = Link::new(seed);
+            link.loss = Loss::Random(0.3);
+            let mut run = Run::with(seed, Config::default(), &candidates::three(), link);
+            run.demand = demand;
+            run.run_secs(10);
+            let switches = run.switches();
+            let is_one =
+                |two: &[Switch]| two[1].2 == Cause::BestAtStart && is_vain(two[0].1, two[1].1);
+            n += u32::from(switches.windows(2).any(is_one));
+        });
+        n
+    };
+    // A transfer stays where it is, unless that is TCP.
+    assert_eq!(
+        n_vain(Demand::Bulk, |from, to| from.family() == to.family()),
+        0
+    );
+    // The simulated KCP has its probes wait for each other, which looks like jitter at times.
+    let n = n_vain(Demand::Interactive, |from, to| (from, to) == (Quic, Kcp));
+    assert!(n <= 3, "{n} of 100");
 }
 
 #[test]
