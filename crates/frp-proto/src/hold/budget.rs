@@ -29,9 +29,6 @@ pub const FLOOR: u64 = 16 * 1024;
 /// As long as no more than this part of a budget is used, it counts as roomy.
 const ROOMY_PART: u64 = 4;
 
-/// As long as no more than this part of a budget is used or promised, it counts as nearly free.
-const NEARLY_FREE_PART: u64 = 8;
-
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
@@ -57,13 +54,6 @@ impl Budget {
     fn is_roomy(&self) -> bool {
         let parent = self.0.parent.as_ref();
         self.used() <= self.limit() / ROOMY_PART && parent.is_none_or(Self::is_roomy)
-    }
-
-    /// Whether so little is used and promised that a stream may have room from its beginning.
-    fn is_nearly_free(&self) -> bool {
-        let parent = self.0.parent.as_ref();
-        let promised = self.used() + self.0.idle.load(Ordering::Relaxed);
-        promised <= self.limit() / NEARLY_FREE_PART && parent.is_none_or(Self::is_nearly_free)
     }
 
     /// Takes `n` bytes, or nothing.
@@ -162,11 +152,6 @@ impl Share {
     /// Whether most of the budget is left.
     pub(super) fn is_roomy(&self) -> bool {
         self.budget.is_roomy()
-    }
-
-    /// Whether nearly all of the budget is left, promises to idle streams counted.
-    pub(super) fn is_nearly_free(&self) -> bool {
-        self.budget.is_nearly_free()
     }
 
     /// Makes the share as large as `n_bytes` beyond the floor ask for. False, and nothing has

@@ -24,7 +24,7 @@ const ROUND_TRIPS: u32 = 4;
 const FIRST_RATE: u64 = 25_000_000;
 
 /// The most room that a stream gets for that: a round trip of 168 ms.
-pub(super) const FIRST_BOUND_MAX: u64 = 4 * 1024 * 1024;
+const FIRST_BOUND_MAX: u64 = 4 * 1024 * 1024;
 
 /// So many rounds in a row that would do with less make a bound smaller. On a path that loses
 /// packets single rounds bring nothing and the next one much.

@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
 use super::budget::{Budget, FLOOR, Share};
-use super::demand::{Demand, FIRST_BOUND_MAX, MIN_ROUND};
+use super::demand::{Demand, MIN_ROUND};
 use super::frame::Ack;
 use super::pieces::{Pieces, SMALL};
 use super::{INITIAL_WINDOW, MAX_WINDOW};
@@ -99,18 +99,6 @@ impl ReceiveQueue {
             is_ack_due: false,
             round: Round::default(),
             demand: Demand::default(),
-        }
-    }
-
-    /// The stream begins. While nearly all of the budget is left it has room at once for a fast path
-    /// that loses packets. Where three of ten are lost, what is in order grows by a window in six or
-    /// seven round trips, and to show by that what it needs takes a stream many of them.
-    pub(super) fn begin(&mut self, now: Instant) {
-        let is_new = self.told.received == 0 && self.window == INITIAL_WINDOW;
-        if is_new && self.share.is_nearly_free() {
-            self.resize_window(FIRST_BOUND_MAX);
-            // If nothing comes, it is given back as that of a stream that has become idle.
-            self.round.began.get_or_insert(now);
         }
     }
 

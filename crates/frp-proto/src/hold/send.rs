@@ -14,9 +14,6 @@ use super::{INITIAL_WINDOW, MAX_WINDOW, varint};
 /// What is kept at most before the path is known.
 const INITIAL_CAPACITY: u64 = 64 * 1024;
 
-/// The same while nearly all of the budget is left: of a path of 1 Mbit/s it takes two seconds.
-const FREE_CAPACITY: u64 = 256 * 1024;
-
 /// No more is kept for a path than what passes over it in this time, beside what losses ask for.
 const KEPT_TIME: Duration = Duration::from_secs(2);
 
@@ -69,13 +66,6 @@ impl SendQueue {
             resent: 0,
             round: Round::default(),
             rate: Rate::default(),
-        }
-    }
-
-    /// The stream begins. While nearly all of the budget is left it may keep more from the start.
-    pub(super) fn begin(&mut self) {
-        if self.pieces.start() == 0 && self.share.is_nearly_free() {
-            self.capacity = self.capacity.max(FREE_CAPACITY);
         }
     }
 

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::Policy;
 use super::carrier::Carrier;
 use super::score;
-use super::window::{Sums, Window, loses_too_many, one_way_loss, rate, recent_loss};
+use super::window::{
+    Sums, Window, lose_differently, loses_too_many, one_way_loss, rate, recent_loss,
+};
 use super::words::{CarrierId, Cause, Decision, Family, Measured, Notice};
 use crate::path::{Pace, PaddingHead, PathReport};
 
@@ -137,23 +139,21 @@ impl Policy {
     /// The one to use of those that were measured at start, when it is not `in_use`.
     pub(crate) fn best_measured(&self, now: Instant, in_use: CarrierId) -> Option<CarrierId> {
         let other = self.best_live(now, |_| true)?;
-        let both = [in_use, other];
-        let path = |id| (self.family(id), self.is_ipv6(id));
-        let is_one_path = path(in_use) == path(other);
-        // To begin anew on the other one costs a transfer that is under way a second or two.
-        if is_one_path && self.carriers.get(&in_use).is_some_and(Carrier::has_bulk) {
-            return None;
-        }
-        let reports = both.map(|id| self.carriers.get(&id).map(|entry| &entry.report));
+        let reports = [in_use, other].map(|id| self.carriers.get(&id).map(|entry| &entry.report));
         let [Some(mine), Some(its)] = reports else {
             return None;
         };
         if mine.srtt.is_zero() || its.srtt.is_zero() {
             return None;
         }
-        // What goes over UDP shares the losses of the path and its variation. Which of two has lost
-        // more of a dozen probes, or had them vary more, is chance.
-        let pooled = |report: &PathReport| match is_one_path {
+        let share_loss = self.share_a_path(in_use, other) && !lose_differently(mine, its);
+        // To begin anew on the other one costs a transfer that is under way a second or two.
+        if share_loss && self.carriers.get(&in_use).is_some_and(Carrier::has_bulk) {
+            return None;
+        }
+        // Which of two that share a path has lost more of a dozen probes, or had them vary more, is
+        // chance.
+        let pooled = |report: &PathReport| match share_loss {
             true => PathReport {
                 outbound: mine.outbound.and(&its.outbound),
                 inbound: mine.inbound.and(&its.inbound),
@@ -175,6 +175,15 @@ impl Policy {
             false => its * START_SLACK <= mine,
         };
         is_better.then_some(other)
+    }
+
+    /// Whether both go over UDP, and over the same version of IP: what the path loses, it takes from
+    /// both.
+    fn share_a_path(&self, one: CarrierId, other: CarrierId) -> bool {
+        [one, other]
+            .iter()
+            .all(|id| self.family(*id) == Family::Udp)
+            && self.is_ipv6(one) == self.is_ipv6(other)
     }
 
     fn look_for_questions(&mut self, now: Instant, in_use: CarrierId) {
@@ -294,8 +303,8 @@ impl Policy {
         let bytes = match self.family(carrier) {
             Family::Tcp => within(capacity * TCP_BURST.as_secs_f64()).clamp(TCP_BURST_MIN, most),
             Family::Udp if self.is_of_bad_tcp(question) => {
-                let longest = PaddingHead::MAX_BYTES.max(most);
-                within(capacity * UDP_BURST.as_secs_f64()).clamp(most, longest)
+                let longest = PaddingHead::MAX_BYTES;
+                within(capacity * UDP_BURST.as_secs_f64()).clamp(most.min(longest), longest)
             }
             Family::Udp => most,
         };
@@ -492,7 +501,8 @@ impl Policy {
         let known = self.capacity.get();
         let measured = entry.measured_rate.filter(|_| !is_bulk);
         let slow_start = score::slow_start_rate(entry.burst_bytes, report.min_rtt);
-        let repaired = score::repaired_rate(entry.burst_bytes, packet_loss, report.srtt);
+        // Probes are too few to be what a policer drops.
+        let repaired = score::repaired_rate(entry.burst_bytes, one_way, report.srtt);
         let may_be_slow_start = self.is_of_bad_tcp(question);
         let by_burst = measured.map_or(0.0, |rate| rate / (1.0 - packet_loss.min(0.95)));
         let capacity = known.max(by_burst);
@@ -523,10 +533,12 @@ impl Policy {
         })
     }
 
-    /// Whether it is asked because TCP looks bad. One that looks good is not worth the risk of taking a
-    /// policer for slow start.
+    /// Whether it is asked because TCP looks bad, about one that was not left of late. Else it is not
+    /// worth the risk of taking a policer for slow start.
     fn is_of_bad_tcp(&self, question: &Question) -> bool {
-        !question.is_return && self.family(question.from) == Family::Tcp
+        !question.is_return
+            && self.family(question.from) == Family::Tcp
+            && !self.stay.has_left(self.transport(question.to))
     }
 
     /// What bulk gets over the carrier in use while another one is measured, in bytes a second.

@@ -52,6 +52,11 @@ impl Stay {
         [stay, left, budget].into_iter().flatten().max()
     }
 
+    /// Whether `transport` was left, for its quality or its death, and there was no calm since.
+    pub(crate) fn has_left(&self, transport: Transport) -> bool {
+        self.left.contains_key(&transport)
+    }
+
     /// For how long `to` must have been good before it is returned to.
     pub(crate) fn return_after(&self, config: &Config, to: Transport) -> Duration {
         let n_times = self.left.get(&to).map_or(0, |left| left.n_times);

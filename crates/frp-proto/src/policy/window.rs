@@ -36,6 +36,10 @@ const LOOK_HEARTBEATS: u64 = 4;
 /// and a comparison costs a narrow link some percent.
 const BEYOND_CHANCE: f64 = 1.5;
 
+/// How many standard deviations two shares have to be apart. Of a dozen probes each, those are none and
+/// nine; less comes by chance where much is lost.
+const DIFFERENT: f64 = 3.5;
+
 impl Window {
     pub(super) fn is_full(
         &self,
@@ -102,6 +106,20 @@ pub(super) fn loses_too_many(heartbeats: &Tally, may_lose: f64) -> bool {
         && rate(heartbeats.lost) > expected + BEYOND_CHANCE * deviation
 }
 
+/// Whether of the probes of two carriers so different shares were lost, in either direction, that
+/// chance does not explain it.
+pub(super) fn lose_differently(one: &PathReport, other: &PathReport) -> bool {
+    let differ = |one: Tally, other: Tally| {
+        if one.total == 0 || other.total == 0 {
+            return false;
+        }
+        let both = one.and(&other).share();
+        let variance = both * (1.0 - both) * (1.0 / rate(one.total) + 1.0 / rate(other.total));
+        (one.share() - other.share()).abs() > DIFFERENT * variance.sqrt()
+    };
+    differ(one.outbound, other.outbound) || differ(one.inbound, other.inbound)
+}
+
 /// The loss of probes in the direction that loses more.
 pub(super) fn one_way_loss(report: &PathReport, base: &PathReport) -> f64 {
     let outbound = report.outbound.since(&base.outbound).share();
@@ -132,5 +150,18 @@ mod tests {
         assert!(!loses(3, 12));
         assert!(loses(4, 12));
         assert!(!loses(3, 3), "too few to tell");
+    }
+
+    #[test]
+    fn a_dozen_probes_of_two_carriers_tell_blocked_from_unlucky() {
+        let report = |lost, total| PathReport {
+            outbound: Tally { total, lost },
+            ..PathReport::default()
+        };
+        let differ = |one, other| lose_differently(&one, &other);
+        assert!(!differ(report(2, 12), report(6, 12)), "30 % on both");
+        assert!(differ(report(0, 12), report(9, 12)));
+        assert!(!differ(report(0, 12), report(0, 0)), "nothing is known");
+        assert!(!differ(report(0, 12), report(0, 12)));
     }
 }

@@ -33,7 +33,7 @@ use netem_tests::Lab;
 
 use crate::document::{Document, RESULTS_DIR};
 use crate::settings::{Part, Settings};
-use crate::stop;
+use crate::{stolen, stop};
 use cell::{Cell, Kind};
 use link::Link;
 use measure::Lengths;
@@ -153,7 +153,7 @@ impl<'a> Bench<'a> {
         for batch in batches {
             stop::check()?;
             progress.announce(batch.iter().map(|job| (job.cell.name(), job.round)));
-            for record in self.run_batch(batch)? {
+            for record in stolen::undisturbed(|| self.run_batch(batch))? {
                 progress.tell(&record);
                 n_failed += usize::from(matches!(record.outcome, Outcome::Failed(_)));
                 records.add(record)?;

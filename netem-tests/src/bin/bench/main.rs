@@ -16,6 +16,7 @@ mod machine;
 mod metrics_cost;
 mod rounds;
 mod settings;
+mod stolen;
 mod stop;
 mod switching;
 mod table;

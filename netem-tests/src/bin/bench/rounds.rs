@@ -16,7 +16,7 @@ use crate::links::records::{Outcome, Record, Records};
 use crate::links::stats::Spread;
 use crate::links::subject::Subject;
 use crate::settings::Settings;
-use crate::stop;
+use crate::{stolen, stop};
 
 /// Something to be measured once a round.
 pub(crate) trait Job: Copy + Send + Sync {
@@ -116,7 +116,7 @@ fn measure<J: Job>(settings: &Settings, jobs: &[J], records: &mut Records) -> Re
                 job.name()
             );
         }
-        for (record, line) in run_batch(batch, base_seed)? {
+        for (record, line) in stolen::undisturbed(|| run_batch(batch, base_seed))? {
             println!("         {}: {line}", record.cell);
             n_failed += usize::from(matches!(record.outcome, Outcome::Failed(_)));
             records.add(record)?;

@@ -72,7 +72,7 @@ impl HeldStream {
     ) -> bool {
         let before = out.len();
         if self.route() == Some(route) {
-            self.put_attachment(now, out);
+            self.put_attachment(out);
             match self.ending {
                 Ending::Open => self.put_frames(before.saturating_add(max), now, out),
                 Ending::Resetting(code) => {
@@ -144,17 +144,10 @@ impl HeldStream {
     }
 
     /// The first frame on a route, once.
-    fn put_attachment(&mut self, now: Instant, out: &mut Output) {
+    fn put_attachment(&mut self, out: &mut Output) {
         let Some(current) = &mut self.current else {
             return;
         };
-        if matches!(
-            current.state,
-            AttachState::Asking { .. } | AttachState::Answering
-        ) {
-            self.receive.begin(now);
-            self.send.begin();
-        }
         match current.state {
             AttachState::Asking { is_drain } => {
                 current.state = AttachState::Asked;

@@ -17,24 +17,12 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn new() -> Self {
-        Self::within(&Budget::new(1 << 30))
-    }
-
-    fn within(budget: &Budget) -> Self {
+        let budget = Budget::new(1 << 30);
         Self {
-            opener: HeldStream::open(2, budget),
-            acceptor: HeldStream::accept(2, budget),
+            opener: HeldStream::open(2, &budget),
+            acceptor: HeldStream::accept(2, &budget),
             now: start(),
         }
-    }
-
-    /// Others use so much that this one gets room only as it shows that it needs it.
-    pub(super) fn attached_among_others() -> Self {
-        let budget = Budget::new(1 << 30);
-        assert!(budget.take(1 << 28));
-        let mut pair = Self::within(&budget);
-        pair.attach(A, false);
-        pair
     }
 
     pub(super) fn attached() -> Self {
